@@ -1,0 +1,34 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+# `make test` and `make demo` do everything on a fresh machine. The first of them takes minutes: PyTorch is large.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help test lint demo clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+
+test: lint  ## Check style and types, run all tests but those for a GPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(INSTALLED)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(INSTALLED)  ## Train a small model on generated images
+	$(BIN)/anomalib-ssl demo
+
+clean:  ## Remove the environment, builds and caches
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable ".[dev]"
+	touch $@

@@ -1,0 +1,32 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What is in the wheel and in the sdist."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+
+def test_wheel_has_the_package_and_the_startup_files_only(distributions: dict[str, Path]) -> None:
+    with zipfile.ZipFile(distributions["wheel"]) as wheel:
+        names = wheel.namelist()
+        metadata = next(name for name in names if name.endswith("METADATA"))
+        license_expression = next(line for line in wheel.read(metadata).decode().splitlines() if "License-E" in line)
+    roots = {name.split("/")[0] for name in names}
+    information = metadata.split("/")[0]
+    assert roots == {"anomalib_ssl", "anomalib_ssl.pth", "anomalib_ssl.start", information}
+    assert "anomalib_ssl/py.typed" in names
+    assert f"{information}/licenses/LICENSE" in names
+    assert license_expression == "License-Expression: Apache-2.0"
+    allowed = (".py", ".md", "py.typed", ".pth", ".start")
+    assert [name for name in names if not name.endswith(allowed) and information not in name] == []
+
+
+def test_sdist_keeps_what_the_wheel_and_the_tests_need(distributions: dict[str, Path]) -> None:
+    with tarfile.open(distributions["sdist"]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    wanted = {"LICENSE", "README.md", "pyproject.toml", "startup/anomalib_ssl.pth", "startup/anomalib_ssl.start"}
+    assert wanted <= names
+    assert "tests/registration/conftest.py" in names
+    assert not [name for name in names if name.endswith(".pyc") or name.startswith((".venv", ".ci"))]

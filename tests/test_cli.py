@@ -1,0 +1,93 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The command line around the subcommands, with a stand-in for one of them."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from anomalib_ssl import __version__, cli
+
+
+def preview(images: Path, rows: int = 4, seed: int = 0) -> Path:
+    """Stand in for a subcommand.
+
+    Args:
+        images: Where the images are.
+        rows: How many of them.
+        seed: Which of them.
+
+    Returns:
+        The picture.
+    """
+    if rows < 1:
+        msg = f"rows must be at least 1, not {rows}"
+        raise ValueError(msg)
+    if seed < 0:
+        raise KeyboardInterrupt
+    images.read_bytes()
+    return Path(f"{images.stem}-{rows}-{seed}.png")
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("stand_in")
+    module.preview = preview  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "stand_in", module)
+    monkeypatch.setitem(cli.COMMANDS, "preview", cli.Command("stand_in", "preview", "Stand in."))
+    monkeypatch.setitem(cli.COMMANDS, "demo", cli.Command("no_such_module", "demo", "Is not there."))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = cli.main(arguments)
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_flags_and_yaml_mean_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    image = tmp_path / "image.png"
+    image.touch()
+    options = tmp_path / "options.yaml"
+    options.write_text(f"images: {image}\nrows: 2\n")
+    assert run(capsys, "preview", "--images", str(image), "--rows=2") == (0, "image-2-0.png\n", "")
+    assert run(capsys, "preview", "--config", str(options)) == (0, "image-2-0.png\n", "")
+    assert run(capsys, "preview", "--config", str(options), "--rows", "3") == (0, "image-3-0.png\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--images", "nowhere.png"], 2, "No such file or directory: 'nowhere.png'"),
+        (["--images", "x", "--rows", "0"], 2, "rows must be at least 1, not 0"),
+        (["--images", "x", "--seed=-1"], 130, "interrupted"),
+    ],
+)
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str) -> None:
+    actual, out, err = run(capsys, "preview", *arguments)
+    assert (actual, out, err.count("\n")) == (code, "", 1)
+    assert err.startswith("anomalib-ssl: error: ")
+    assert message in err
+
+
+def test_wrong_options_and_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "preview", "--rows=many")[0] == 2
+    assert run(capsys, "preview")[0] == 2
+    assert run(capsys, "bogus")[0] == 2
+    assert run(capsys)[0] == 2
+    code, _, err = run(capsys, "demo")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no_such_module" in err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"anomalib-ssl {__version__}\n", "")
+    code, out, _ = run(capsys, "--help")
+    assert (code, all(name in out for name in ("demo", "doctor", "preview"))) == (0, True)
+    code, out, _ = run(capsys, "preview", "--help")
+    assert (code, "Where the images are." in out) == (0, True)
