@@ -1,0 +1,102 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The contract that every augmentation of this package keeps."""
+
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+import torch
+
+from anomalib_ssl.checks import check_images
+
+Parameters: TypeAlias = dict[str, torch.Tensor]
+"""Everything random about one call: tensors with one row per sample, replayable and storable with ``torch.save``."""
+
+
+class Augmentation(ABC):
+    """A batched random augmentation, split into *sample the parameters* and *apply them*.
+
+    Calling it samples and applies at once. :meth:`apply` is a pure function of its two arguments, so that
+    stored parameters replay a call exactly. :class:`~anomalib_ssl.augmentations.KorniaAugmentation` wraps an
+    augmentation for ``kornia.augmentation.AugmentationSequential``.
+
+    An augmentation has arguments but no state: no weights, no buffers, no device of its own. So it is a frozen
+    dataclass rather than an ``nn.Module``, whose ``apply`` means something else.
+    """
+
+    @abstractmethod
+    def sample(
+        self,
+        shape: tuple[int, ...] | torch.Size,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Parameters:
+        """Draw the parameters of one call.
+
+        Args:
+            shape: Shape (B, C, H, W) of the images to be augmented.
+            device: Device of the images. Defaults to torch's default device.
+            generator: Source of randomness on ``device``. Defaults to torch's global generator.
+
+        Returns:
+            The parameters, to be handed to :meth:`apply`.
+        """
+
+    @abstractmethod
+    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment images with given parameters.
+
+        Args:
+            images: Shape (B, C, H, W), floating point, values in [0, 1].
+            parameters: What :meth:`sample` returned for this shape.
+
+        Returns:
+            The augmented images (B, C, H, W), and boolean masks (B, 1, H, W) of the pixels that were written.
+        """
+
+    def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Carry existing anomaly masks (B, 1, H, W) through the augmentation; unchanged unless overridden."""
+        del parameters
+        return masks
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample parameters for ``images`` (B, C, H, W) in [0, 1] and apply them.
+
+        Returns:
+            The augmented images (B, C, H, W), and boolean masks (B, 1, H, W) of the pixels that were written.
+
+        Raises:
+            TypeError: If ``images`` is not a floating point tensor.
+            ValueError: If ``images`` is not of shape (B, C, H, W).
+        """
+        check_images(images)
+        return self.apply(images, self.sample(images.shape, images.device, generator))
+
+
+class PasteAugmentation(Augmentation, ABC):
+    """An augmentation that plants an anomaly: whatever it writes is added to existing anomaly masks."""
+
+    def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Add the pixels that :meth:`apply` writes to anomaly masks (B, C, H, W)."""
+        blank = torch.zeros_like(masks[:, :1], dtype=torch.float32)
+        _, written = self.apply(blank, parameters)
+        return masks.maximum(written.to(masks.dtype))
+
+
+def scaled_pixels(pixels: int, shape: tuple[int, ...] | torch.Size, reference_size: int | None) -> int:
+    """Convert a size in pixels of a reference image to pixels of images of another size.
+
+    Args:
+        pixels: Size in an image whose shorter side is ``reference_size``.
+        shape: Shape (B, C, H, W) of the images at hand.
+        reference_size: Shorter side of the reference image; none leaves ``pixels`` as it is.
+
+    Returns:
+        The rounded size.
+    """
+    return pixels if reference_size is None else round(pixels * min(shape[-2:]) / reference_size)

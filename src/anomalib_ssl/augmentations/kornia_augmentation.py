@@ -1,0 +1,67 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Any augmentation of this package as a Kornia augmentation."""
+
+from typing import Any
+
+import torch
+from kornia.augmentation import IntensityAugmentationBase2D
+
+from anomalib_ssl.augmentations.base import Augmentation, Parameters
+
+
+class KorniaAugmentation(IntensityAugmentationBase2D):
+    """Wrap an :class:`~anomalib_ssl.augmentations.Augmentation` for ``kornia.augmentation.AugmentationSequential``.
+
+    Images are augmented with probability ``p`` each. A mask that travels with them (data key ``mask``) is carried
+    along: pasting augmentations add what they pasted, moving ones move it, colour changes leave it alone. Calls can
+    be replayed from ``_params`` in Kornia's manner.
+
+    Args:
+        augmentation: The augmentation to wrap.
+        p: Probability that a sample is augmented, in [0, 1].
+        keepdim: Whether an unbatched input (C, H, W) gives an unbatched output.
+
+    Example:
+        >>> import torch
+        >>> from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
+        >>> from anomalib_ssl.augmentations import CutPaste
+        >>> _ = torch.manual_seed(0)
+        >>> pipeline = AugmentationSequential(
+        ...     RandomHorizontalFlip(), KorniaAugmentation(CutPaste()), data_keys=["input", "mask"]
+        ... )
+        >>> images, masks = pipeline(torch.rand(4, 3, 64, 64), torch.zeros(4, 1, 64, 64))
+        >>> masks.amax(dim=(1, 2, 3))
+        tensor([1., 1., 1., 1.])
+    """
+
+    def __init__(self, augmentation: Augmentation, p: float = 1.0, keepdim: bool = False) -> None:
+        super().__init__(p=p, p_batch=1.0, same_on_batch=False, keepdim=keepdim)
+        self.augmentation = augmentation
+
+    def generate_parameters(self, batch_shape: tuple[int, ...]) -> Parameters:
+        """Sample the wrapped augmentation's parameters for images of shape (B, C, H, W)."""
+        return self.augmentation.sample(batch_shape, self.device)
+
+    def apply_transform(
+        self,
+        input: torch.Tensor,  # noqa: A002
+        params: Parameters,
+        flags: dict[str, Any],
+        transform: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Augment images (B, C, H, W)."""
+        del flags, transform
+        return self.augmentation.apply(input, params)[0]
+
+    def apply_transform_mask(
+        self,
+        input: torch.Tensor,  # noqa: A002
+        params: Parameters,
+        flags: dict[str, Any],
+        transform: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Carry masks (B, 1, H, W) along."""
+        del flags, transform
+        return self.augmentation.apply_to_masks(input, params)

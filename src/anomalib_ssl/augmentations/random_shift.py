@@ -1,0 +1,95 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Random translation with mirrored borders."""
+
+from dataclasses import dataclass
+
+import torch
+
+from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
+from anomalib_ssl.augmentations.random import integers
+from anomalib_ssl.augmentations.windows import gather_window
+from anomalib_ssl.checks import check_number
+
+
+def shift_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+    """Translate images by whole pixels, filling the border by reflection without repeating the edge.
+
+    Args:
+        images: Shape (B, C, H, W).
+        parameters: ``shift_y`` and ``shift_x``, shape (B,): rows and columns by which the content moves up and left.
+            Their absolute values must be smaller than H and W.
+
+    Returns:
+        The translated images (B, C, H, W), equal to a reflect-padded image cropped at the shifted position.
+    """
+    height, width = images.shape[-2:]
+    rows = _reflect(parameters["shift_y"].to(images.device), height)
+    cols = _reflect(parameters["shift_x"].to(images.device), width)
+    return gather_window(images, rows, cols)
+
+
+def _reflect(shift: torch.Tensor, size: int) -> torch.Tensor:
+    index = (torch.arange(size, device=shift.device) + shift.unsqueeze(1)).abs()
+    return (size - 1) - ((size - 1) - index).abs()
+
+
+@dataclass(frozen=True)
+class RandomShift(Augmentation):
+    """Move each image by up to ``max_shift`` pixels in either direction, borders mirrored.
+
+    CutPaste translates the base image before either view is made (Li et al., CVPR 2021, section 2.1). The paper gives
+    no magnitude and no border rule; reflect padding and a random crop follow the same group's one-class code
+    (deep_representation_one_class, data/augment_ops.py).
+
+    Args:
+        max_shift: Largest translation in pixels, 0 or more and smaller than the image.
+        reference_size: Shorter image side in pixels to which ``max_shift`` refers; other images scale it. Defaults to
+            none, which takes it as it is.
+
+    Raises:
+        ValueError: If ``max_shift`` is negative or ``reference_size`` less than 1, or at the first image that is not
+            larger.
+
+    Example:
+        >>> import torch
+        >>> shift = RandomShift(max_shift=4)
+        >>> images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        >>> shift(images, generator=torch.Generator().manual_seed(0))[0].shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    max_shift: int = 16
+    reference_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_number("max_shift", self.max_shift, 0)
+        if self.reference_size is not None:
+            check_number("reference_size", self.reference_size, 1)
+
+    def sample(
+        self,
+        shape: tuple[int, ...] | torch.Size,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Parameters:
+        """Draw ``shift_y`` and ``shift_x`` (B,) uniformly from {-max_shift, ..., max_shift}."""
+        largest = scaled_pixels(self.max_shift, shape, self.reference_size)
+        if largest >= min(shape[-2:]):
+            msg = f"max_shift must be smaller than the image, got {largest} pixels for images of {tuple(shape[-2:])}."
+            raise ValueError(msg)
+        return {
+            "shift_y": integers(-largest, largest, shape[0], device, generator),
+            "shift_x": integers(-largest, largest, shape[0], device, generator),
+        }
+
+    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Translate ``images`` (B, C, H, W); every pixel counts as written."""
+        masks = torch.ones_like(images[:, :1], dtype=torch.bool)
+        return shift_images(images, parameters), masks
+
+    def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Translate masks (B, 1, H, W) together with their images."""
+        return shift_images(masks, parameters)

@@ -1,0 +1,79 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Augmentations inside Kornia's container, with images and masks."""
+
+import pytest
+import torch
+from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
+
+from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, KorniaAugmentation, RandomShift
+
+ALL = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 3, 48, 48, generator=generator)
+    masks = torch.zeros(6, 1, 48, 48)
+    masks[:, :, 10:20, 5:15] = 1
+    return images, masks
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
+def test_container_gives_what_the_augmentation_gives(augmentation):
+    images, masks = batch()
+    pipeline = AugmentationSequential(KorniaAugmentation(augmentation), data_keys=["input", "mask"])
+    torch.manual_seed(0)
+    new_images, new_masks = pipeline(images, masks)
+    parameters = pipeline._params[0].data
+    expected, written = augmentation.apply(images, parameters)
+    assert torch.equal(new_images, expected)
+    assert torch.equal(new_masks, augmentation.apply_to_masks(masks, parameters))
+    if isinstance(augmentation, CutPaste | CutPasteScar):
+        assert torch.equal(new_masks, masks.maximum(written.float()))
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
+def test_container_replays_its_parameters(augmentation):
+    images, masks = batch()
+    pipeline = AugmentationSequential(KorniaAugmentation(augmentation, p=0.5), data_keys=["input", "mask"])
+    first = pipeline(images, masks)
+    second = pipeline(images, masks, params=pipeline._params)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_mask_follows_through_a_chain():
+    images, _ = batch()
+    blank = torch.zeros(6, 1, 48, 48)
+    pipeline = AugmentationSequential(
+        KorniaAugmentation(CutPaste(jitter=0.0)),
+        RandomHorizontalFlip(p=1.0),
+        KorniaAugmentation(CutPasteScar()),
+        data_keys=["input", "mask"],
+    )
+    torch.manual_seed(0)
+    new_images, new_masks = pipeline(images, blank)
+    unchanged = (new_masks == 0).expand_as(images)
+    assert torch.equal(new_images[unchanged], images.flip(-1)[unchanged])
+    assert new_masks.mean() > 0.02
+
+
+def test_probability_gates_image_and_mask_together():
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pipeline = AugmentationSequential(KorniaAugmentation(CutPaste(), p=0.5), data_keys=["input", "mask"])
+    torch.manual_seed(0)
+    new_images, new_masks = pipeline(images, torch.zeros(64, 1, 32, 32))
+    changed = (new_images != images).flatten(1).any(dim=1)
+    assert 16 < changed.sum() < 48
+    assert torch.equal(changed, new_masks.flatten(1).any(dim=1))
+
+
+def test_boolean_masks():
+    images, masks = batch()
+    augmentation = CutPaste()
+    parameters = augmentation.sample(images.shape)
+    carried = augmentation.apply_to_masks(masks.bool(), parameters)
+    assert carried.dtype == torch.bool
+    assert torch.equal(carried, masks.bool() | augmentation.apply(images, parameters)[1])
