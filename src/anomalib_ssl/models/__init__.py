@@ -1,0 +1,32 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Self-supervised anomaly detection models for anomalib.
+
+Each model is loaded when it is asked for (PEP 562): one that cannot be imported, or that gives way to a model of
+anomalib's, does not take the others with it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anomalib_ssl.models.cutpaste import CutPaste
+
+__all__ = ["CutPaste"]
+
+_LAZY = {"CutPaste": "anomalib_ssl.models.cutpaste"}
+
+
+def __getattr__(name: str) -> object:
+    """Import a model the first time it is asked for."""
+    if name not in _LAZY:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the lazy names too."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,8 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Network parts that several models share."""
+
+from anomalib_ssl.models.components.backbone import Backbone
+
+__all__ = ["Backbone"]

@@ -1,0 +1,45 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Localisation maps."""
+
+import torch
+from kornia.filters import gaussian_blur2d
+from torch.nn import functional as F  # noqa: N812
+
+
+def gradcam(activations: torch.Tensor, pooled_gradient: torch.Tensor) -> torch.Tensor:
+    """GradCAM of a score of globally average-pooled features, without a backward pass.
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017, equations 1 and 2 (https://arxiv.org/abs/1610.02391). A score that sees the
+    activations through their spatial mean has the same gradient at every position, the pooled feature's divided by the
+    number of positions; so the channel weights are known in closed form, also under inference mode.
+
+    Args:
+        activations: Shape (B, C, h, w).
+        pooled_gradient: Gradient of the score with respect to the spatial mean of the activations, shape (B, C).
+
+    Returns:
+        Non-negative maps, shape (B, 1, h, w).
+    """
+    weights = pooled_gradient / (activations.shape[-2] * activations.shape[-1])
+    return torch.einsum("bc,bchw->bhw", weights, activations).relu().unsqueeze(1)
+
+
+def upsample(maps: torch.Tensor, size: tuple[int, int], sigma: float = 0.0) -> torch.Tensor:
+    """Enlarge maps bilinearly and optionally smooth them.
+
+    Args:
+        maps: Shape (B, 1, h, w).
+        size: Height and width of the result in pixels.
+        sigma: Standard deviation of a Gaussian blur in pixels; 0 leaves it out.
+
+    Returns:
+        Shape (B, 1, H, W).
+    """
+    maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    if sigma <= 0:
+        return maps
+    # Four standard deviations on either side, but never more than reflection at the border allows.
+    radius = min(round(4 * sigma), *(side - 1 for side in size))
+    return gaussian_blur2d(maps, (2 * radius + 1, 2 * radius + 1), (sigma, sigma))

@@ -1,0 +1,88 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The training budget, counted in updates."""
+
+import logging
+import math
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
+
+LIGHTNING_DEFAULT_EPOCHS = 1000
+"""What Lightning's Trainer uses where neither ``max_epochs`` nor ``max_steps`` nor ``max_time`` is given."""
+
+
+class UpdateBudget(Callback):
+    """End training after a number of optimiser updates, and validate a few times on the way.
+
+    Self-supervised methods ask for tens of thousands of updates on sets of a few batches, so that epochs are no useful
+    unit. Training ends at the first of ``max_updates`` and what the Trainer was given (``max_epochs``, ``max_steps``,
+    ``max_time``); the Trainer's limits are only ever lowered. Lightning's own default of 1000 epochs, in force where
+    nothing was given, is lifted.
+
+    Where the Trainer's validation settings are Lightning's defaults (once per epoch), validation, and with it the
+    checkpoint, happens ``num_validations`` times over the run instead, at least ``min_interval`` updates apart.
+    Whatever the settings, the last weights are always validated, since anomalib's thresholds come from there.
+
+    Args:
+        max_updates: Largest number of optimiser updates, at least 1.
+        num_validations: Number of validations over the run.
+        min_interval: Fewest updates between two validations.
+
+    Raises:
+        ValueError: If ``max_updates`` is less than 1.
+    """
+
+    def __init__(self, max_updates: int, num_validations: int = 5, min_interval: int = 100) -> None:
+        if max_updates < 1:
+            msg = f"max_updates must be at least 1, got {max_updates}."
+            raise ValueError(msg)
+        self.max_updates = max_updates
+        self.num_validations = num_validations
+        self.min_interval = min_interval
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lower the Trainer's limits before the optimiser and its schedule are built."""
+        del pl_module
+        if stage != "fit":
+            return
+        loop = trainer.fit_loop
+        epochs, steps = loop.max_epochs, loop.max_steps
+        loop.epoch_loop.max_steps = self.max_updates if steps == -1 else min(steps, self.max_updates)
+        if epochs == -1 or (epochs == LIGHTNING_DEFAULT_EPOCHS and steps == -1):
+            # An epoch is at least one update, so this is no limit of its own; unlike -1 it is shown as a number.
+            loop.max_epochs = loop.max_steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Spread the validations over the updates that will really be run."""
+        total = total_updates(trainer)
+        logger.info("%s trains for up to %d updates.", type(pl_module).__name__, total)
+        if _is_dev_run(trainer) or not _validates_every_epoch(trainer):
+            return
+        interval = max(math.ceil(total / self.num_validations), self.min_interval)
+        trainer.check_val_every_n_epoch = None
+        trainer.val_check_interval = interval * trainer.accumulate_grad_batches
+        trainer.val_check_batch = trainer.val_check_interval
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """After the last update, ask Lightning to stop, which makes it validate first."""
+        del args, kwargs
+        if not _is_dev_run(trainer) and trainer.global_step >= total_updates(trainer):
+            trainer.check_val_every_n_epoch = None
+            trainer.should_stop = True
+
+
+def total_updates(trainer: Trainer) -> int:
+    """Number of optimiser updates at which the run ends, from the Trainer's limits as they stand."""
+    return int(trainer.estimated_stepping_batches)
+
+
+def _is_dev_run(trainer: Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def _validates_every_epoch(trainer: Trainer) -> bool:
+    return trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0

@@ -1,0 +1,144 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the models of this package share as anomalib modules."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback
+from omegaconf import OmegaConf
+from torch import nn
+from torchvision.transforms.v2 import Compose, Normalize, Resize
+
+from anomalib_ssl.training.budget import UpdateBudget
+from anomalib_ssl.training.feed import num_training_images
+from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
+from anomalib_ssl.training.statistics import FitStatistics
+
+if TYPE_CHECKING:
+    from anomalib.models import AnomalibModule
+
+    Base = AnomalibModule
+else:
+    Base = object
+
+
+class SelfSupervisedMixin(Base):
+    """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
+
+    A model sets ``max_updates`` and implements ``training_step``, ``configure_optimizers`` and :meth:`fit_statistics`.
+    Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
+    subclasses; hence a mixin rather than a common base class.
+    """
+
+    max_updates: int
+    min_training_images = 2
+
+    @abstractmethod
+    def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:
+        """Estimate what scoring needs from clean training images, given as batches (B, C, H, W) in [0, 1]."""
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Add the update budget, the statistics and the progress display to anomalib's callbacks."""
+        callbacks: list[Callback] = [
+            *super().configure_callbacks(),  # type: ignore[misc]
+            UpdateBudget(self.max_updates),
+            FitStatistics(),
+            LongRunNotice(),
+        ]
+        trainer = getattr(self, "_trainer", None)
+        if trainer is not None and UpdateProgressBar.replaces_bar_of(trainer):
+            callbacks.append(UpdateProgressBar())
+        return callbacks
+
+    def setup(self, stage: str) -> None:
+        """Refuse what cannot be trained on before training starts.
+
+        Raises:
+            ValueError: If the pre-processor normalises, or there are too few training images.
+        """
+        if stage != "fit":
+            return
+        check_no_normalize(self.pre_processor)
+        count = num_training_images(self.trainer)
+        if count < self.min_training_images:
+            msg = (
+                f"{type(self).__name__} needs at least {self.min_training_images} training images, got {count}. With "
+                "few images the covariance is regularised (see gde_shrinkage), but one image has none."
+            )
+            raise ValueError(msg)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep hyper-parameters as plain data: anomalib loads checkpoints with ``weights_only=True``.
+
+        A model that ``get_model`` builds from a dictionary gets OmegaConf lists for its tuples.
+        """
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["hyper_parameters"] = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in checkpoint["hyper_parameters"].items()
+        }
+
+    def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score a validation batch."""
+        del args, kwargs
+        return self._score(batch)
+
+    def test_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score a test batch."""
+        del args, kwargs
+        return self._score(batch)
+
+    def predict_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score a batch to predict."""
+        del args, kwargs
+        return self._score(batch)
+
+    def _score(self, batch: Batch) -> Batch:
+        # Scores compare small distances; mixed precision would add noise that the exported model does not have.
+        with torch.autocast(self.device.type, enabled=False):
+            return batch.update(**self.model(batch.image)._asdict())
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Trainer arguments that anomalib must set: no limit is among them, so the user's are obeyed.
+
+        The check run before training is off, since there is nothing to score with yet.
+        """
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """Normal images only."""
+        return LearningType.ONE_CLASS
+
+    @staticmethod
+    def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Resize only: augmentation happens in [0, 1] pixel space, and the torch model normalises by itself.
+
+        Args:
+            image_size: Height and width in pixels. Defaults to (256, 256).
+        """
+        return PreProcessor(transform=Compose([Resize(image_size or (256, 256), antialias=True)]))
+
+
+def check_no_normalize(pre_processor: nn.Module | None) -> None:
+    """Raise if a pre-processor normalises its images.
+
+    Raises:
+        ValueError: If the transform contains ``Normalize``.
+    """
+    transform = getattr(pre_processor, "transform", None)
+    if transform is not None and extract_transforms_by_type(transform, Normalize):
+        msg = (
+            "pre_processor must not contain Normalize: images are augmented in [0, 1] pixel space and normalised "
+            f"inside the model. Got {transform}."
+        )
+        raise ValueError(msg)

@@ -1,0 +1,30 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Learning rate schedules over the updates of a run."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def cosine_factor(update: int, total: int) -> float:
+    """Half a cosine from 1 at update 0 to 0 at update ``total``."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(update, total) / total))
+
+
+def cosine_schedule(optimizer: Optimizer, total: int) -> LambdaLR:
+    """Decay the learning rate to zero along one half cosine, stepped once per update.
+
+    The rate is a function of the update alone, so a resumed run goes on where it stopped, and one that is resumed with
+    a larger budget follows the longer cosine.
+
+    Args:
+        optimizer: The optimiser whose rate is scheduled.
+        total: Number of updates until zero, at least 1.
+
+    Returns:
+        The scheduler.
+    """
+    return LambdaLR(optimizer, lambda update: cosine_factor(update, total))

@@ -1,0 +1,139 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The torch model of CutPaste."""
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_ssl.models.components import Backbone
+from anomalib_ssl.models.cutpaste import CutPasteModel
+from anomalib_ssl.models.cutpaste.torch_model import build_head
+from anomalib_ssl.scoring import NotFittedError
+
+
+def rand_images(num=6, side=64, seed=0):
+    return torch.rand(num, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> CutPasteModel:
+    torch.manual_seed(0)
+    model = CutPasteModel()
+    model.eval()
+    with torch.no_grad():
+        model.density.fit(model.pooled_features(rand_images(8, seed=1)))
+    return model
+
+
+def test_training_gives_logits_and_evaluation_scores_with_maps(fitted):
+    model = CutPasteModel(num_classes=2)
+    assert model(rand_images()).shape == (6, 2)
+    with torch.inference_mode():
+        batch = fitted(rand_images())
+    assert batch.pred_score.shape == (6,)
+    assert batch.anomaly_map.shape == (6, 1, 64, 64)
+    assert (batch.anomaly_map >= 0).all()
+    assert batch.anomaly_map.amax(dim=(1, 2, 3)).min() > 0
+
+
+def test_map_equals_gradcam_by_autograd(fitted):
+    images = rand_images(3)
+    activations = fitted.activations(images).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(fitted.density(activations.mean(dim=(2, 3))).sum(), activations)
+    maps = (gradient.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True).relu()
+    expected = F.interpolate(maps, size=(64, 64), mode="bilinear").detach()
+    torch.testing.assert_close(fitted(images).anomaly_map.detach(), expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_head_takes_no_part_in_scoring(fitted):
+    images = rand_images()
+    with torch.no_grad():
+        before = fitted(images).pred_score
+        for parameter in fitted.head.parameters():
+            parameter.mul_(-3)
+        after = fitted(images).pred_score
+    assert torch.equal(before, after)
+
+
+def test_scores_do_not_depend_on_the_batch(fitted):
+    images = rand_images()
+    with torch.no_grad():
+        together = fitted(images).pred_score
+        alone = torch.cat([fitted(image[None]).pred_score for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=0)
+
+
+def test_softmax_score_is_the_probability_of_a_paste():
+    torch.manual_seed(0)
+    model = CutPasteModel(score="softmax").eval()
+    with torch.no_grad():
+        pooled = model.pooled_features(rand_images())
+        model.density.fit(pooled)
+        expected = model.head(pooled).softmax(dim=1)[:, 1:].sum(dim=1)
+        torch.testing.assert_close(model(rand_images()).pred_score, expected)
+
+
+def test_images_are_normalised_inside():
+    model = CutPasteModel().eval()
+    images = rand_images()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(model.activations(images), model.backbone((images - mean) / std))
+
+
+def test_scoring_before_fitting_is_an_error():
+    with pytest.raises(NotFittedError):
+        CutPasteModel().eval()(rand_images())
+
+
+def test_state_dict_carries_the_density(fitted):
+    loaded = CutPasteModel().eval()
+    loaded.load_state_dict(fitted.state_dict())
+    with torch.no_grad():
+        assert torch.equal(loaded(rand_images()).pred_score, fitted(rand_images()).pred_score)
+
+
+def test_head_layers():
+    head = build_head(512, (256, 128), 3)
+    assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "Linear"]
+    assert head[0].bias is None
+    assert head(torch.rand(4, 512)).shape == (4, 3)
+    assert len(build_head(512, (), 2)) == 1
+
+
+def test_resnet18_has_its_published_size_and_torchvision_start():
+    torch.manual_seed(0)
+    backbone = Backbone("resnet18")
+    # torchvision's ResNet-18 has 11,689,512 parameters with its classifier of 513,000.
+    assert sum(p.numel() for p in backbone.parameters()) == 11_689_512 - 513_000
+    assert (backbone.network.layer4[1].bn2.weight == 1).all()
+
+
+@pytest.mark.parametrize(("name", "channels"), [("efficientnet_b0", 1280), ("mobilenetv2_100", 1280)])
+def test_other_timm_backbones(name, channels):
+    backbone = Backbone(name)
+    assert backbone.num_features == channels
+    assert backbone(torch.zeros(1, 3, 64, 64)).shape[:2] == (1, channels)
+
+
+@pytest.mark.parametrize("name", ["resnet181", "nonsense"])
+def test_unknown_backbone_is_named(name):
+    with pytest.raises(ValueError, match=f"backbone.*{name}"):
+        Backbone(name)
+
+
+def test_backbone_without_feature_map_is_refused():
+    with pytest.raises(ValueError, match="spatial feature map; 'vit_tiny_patch16_224'"):
+        Backbone("vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"score": "kde"}, {"map_sigma": -1}, {"head_dims": (0,)}, {"gde_shrinkage": "x"}]
+)
+def test_bad_arguments_are_named(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=name.removeprefix("gde_")):
+        CutPasteModel(**arguments)

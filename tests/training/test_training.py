@@ -1,0 +1,118 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Schedule, budget and progress, each alone."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from anomalib_ssl import CutPaste
+from anomalib_ssl.training.budget import UpdateBudget
+from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
+from anomalib_ssl.training.schedule import cosine_schedule
+
+
+def optimizer():
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.03)
+
+
+def test_cosine_equals_torch():
+    ours, reference = optimizer(), optimizer()
+    schedules = cosine_schedule(ours, 50), CosineAnnealingLR(reference, T_max=50)
+    for _ in range(50):
+        assert ours.param_groups[0]["lr"] == pytest.approx(reference.param_groups[0]["lr"], abs=1e-9)
+        for o, schedule in zip((ours, reference), schedules, strict=True):
+            o.step()
+            schedule.step()
+    assert ours.param_groups[0]["lr"] == pytest.approx(0)
+    # Beyond the end the rate stays zero instead of rising again.
+    ours.step()
+    schedules[0].step()
+    assert ours.param_groups[0]["lr"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps", "epochs"),
+    [
+        ({}, 100, 100),
+        ({"max_epochs": 3}, 100, 3),
+        ({"max_steps": 40}, 40, 40),
+        ({"max_steps": 400}, 100, 100),
+        ({"max_epochs": 3, "max_steps": 40}, 40, 3),
+        ({"max_epochs": -1}, 100, 100),
+        ({"max_time": "00:00:01:00"}, 100, 100),
+        ({"max_epochs": 1000, "max_steps": 50}, 50, 1000),
+    ],
+)
+def test_budget_only_lowers_limits(arguments, steps, epochs):
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", **arguments)
+    UpdateBudget(100).setup(trainer, None, "fit")
+    assert (trainer.max_steps, trainer.max_epochs) == (steps, epochs)
+
+
+def test_budget_leaves_other_stages_alone():
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    UpdateBudget(100).setup(trainer, None, "test")
+    assert (trainer.max_steps, trainer.max_epochs) == (-1, 1000)
+
+
+def test_bad_budget_is_named():
+    with pytest.raises(ValueError, match=r"max_updates.*0"):
+        UpdateBudget(0)
+
+
+@pytest.mark.parametrize(("callbacks", "ours"), [([], True), ([RichProgressBar()], True), ([TQDMProgressBar()], False)])
+def test_default_progress_bar_is_replaced_and_others_stay(callbacks, ours):
+    model = CutPaste(backbone="resnet10t")
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=callbacks)
+    model.trainer = trainer
+    assert any(isinstance(callback, UpdateProgressBar) for callback in model.configure_callbacks()) == ours
+
+
+def test_no_progress_bar_where_there_is_none():
+    model = CutPaste(backbone="resnet10t")
+    model.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    assert not any(isinstance(callback, UpdateProgressBar) for callback in model.configure_callbacks())
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        """Tell the time."""
+        return self.now
+
+
+def run_notice(monkeypatch, *, seconds_per_update, total, first=0):
+    clock = Clock()
+    monkeypatch.setattr("anomalib_ssl.training.progress.time.monotonic", clock)
+    trainer = SimpleNamespace(global_step=first, estimated_stepping_batches=total)
+    notice = LongRunNotice()
+    notice.on_train_start(trainer, None)
+    for _ in range(40):
+        clock.now += seconds_per_update
+        trainer.global_step += 1
+        notice.on_train_batch_end(trainer)
+
+
+def test_long_run_says_so_once_with_the_flag(monkeypatch, caplog):
+    with caplog.at_level(logging.WARNING, logger="anomalib_ssl"):
+        run_notice(monkeypatch, seconds_per_update=2.0, total=10_000)
+    (record,) = caplog.records
+    assert "5.5 hours" in record.message
+    assert "--model.max_updates 1800" in record.message
+
+
+def test_short_run_says_nothing(monkeypatch, caplog):
+    with caplog.at_level(logging.WARNING, logger="anomalib_ssl"):
+        run_notice(monkeypatch, seconds_per_update=0.3, total=10_000)
+        run_notice(monkeypatch, seconds_per_update=2.0, total=10_000, first=9_000)
+    assert not caplog.records
