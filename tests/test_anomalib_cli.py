@@ -5,6 +5,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,25 +35,29 @@ def data(root):
     return ["--data", "MVTecAD", "--data.root", root, "--data.category", "plate", "--data.num_workers", "0"]
 
 
+def metrics_in(output) -> dict[str, float]:
+    """The table of metrics at the end of a test."""
+    return {name: float(value) for name, value in re.findall(r"(\w+_(?:AUROC|F1Score))\s*│\s*([\d.]+)", output)}
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, mvtec_root) -> Path:
-    """The folder of a run of ``anomalib train``, from flags."""
+def training(tmp_path_factory, mvtec_root) -> tuple[Path, dict[str, float]]:
+    """A run of ``anomalib train`` from flags: its folder, and the metrics it printed."""
     cwd = tmp_path_factory.mktemp("train")
     options = ["--data.train_batch_size", 4, "--trainer.accelerator", "cpu"]
-    result = anomalib(
-        "train", *MODEL, "--model.max_updates", 6, "--model.seed", 0, *data(mvtec_root), *options, cwd=cwd
-    )
-    assert "image_AUROC" in result.stdout
-    assert "pixel_AUROC" in result.stdout
-    return cwd / "results/CutPaste/MVTecAD/plate/v0"
+    flags = [*MODEL, "--model.max_updates", 6, "--model.seed", 0, *data(mvtec_root), *options]
+    result = anomalib("train", *flags, cwd=cwd)
+    return cwd / "results/CutPaste/MVTecAD/plate/latest", metrics_in(result.stdout)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(trained) -> Path:
-    return trained / "weights/lightning/model.ckpt"
+def checkpoint(training) -> Path:
+    return training[0] / "weights/lightning/model.ckpt"
 
 
-def test_train_writes_checkpoint_and_heat_maps(trained, checkpoint):
+def test_train_writes_metrics_checkpoint_and_heat_maps(training, checkpoint):
+    trained, metrics = training
+    assert set(metrics) == {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score"}
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 6
     heat_maps = sorted(path.relative_to(trained).as_posix() for path in (trained / "images").rglob("*.png"))
     assert len(heat_maps) == 8
@@ -75,21 +80,20 @@ def test_configuration_file(tmp_path, mvtec_root):
     assert saved["hyper_parameters"]["max_updates"] == 10_000
 
 
-def test_test_gives_the_metrics_of_training(trained, checkpoint, mvtec_root):
-    result = anomalib("test", *MODEL, *data(mvtec_root), "--ckpt_path", checkpoint, cwd=trained)
-    assert "image_AUROC" in result.stdout
+def test_test_gives_the_metrics_of_training(training, checkpoint, mvtec_root, tmp_path):
+    result = anomalib("test", *MODEL, *data(mvtec_root), "--ckpt_path", checkpoint, cwd=tmp_path)
+    assert metrics_in(result.stdout) == pytest.approx(training[1], abs=1e-6)
 
 
-def test_predict_a_folder(trained, checkpoint, mvtec_root):
+def test_predict_a_folder(checkpoint, mvtec_root, tmp_path):
     images = mvtec_root / "plate/test/spot"
-    result = anomalib("predict", *MODEL, "--data", images, "--ckpt_path", checkpoint, cwd=trained)
-    assert result.returncode == 0
-    assert len(list((trained / "results").rglob("*.png"))) == 4
+    anomalib("predict", *MODEL, "--data", images, "--ckpt_path", checkpoint, cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == [f"{i:03d}.png" for i in range(4)]
 
 
-def test_export_to_torch_equals_eager(trained, checkpoint, mvtec_root, monkeypatch):
-    anomalib("export", *MODEL, "--export_type", "torch", "--ckpt_path", checkpoint, cwd=trained)
-    (path,) = (trained / "results").rglob("model.pt")
+def test_export_to_torch_equals_eager(checkpoint, mvtec_root, monkeypatch, tmp_path):
+    anomalib("export", *MODEL, "--export_type", "torch", "--ckpt_path", checkpoint, cwd=tmp_path)
+    (path,) = tmp_path.rglob("model.pt")
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     inferencer = TorchInferencer(path, device="cpu")
     model = CutPaste.load_from_checkpoint(checkpoint, map_location="cpu").eval()
@@ -107,11 +111,11 @@ def test_export_to_torch_equals_eager(trained, checkpoint, mvtec_root, monkeypat
         )
 
 
-def test_export_to_onnx_equals_eager(trained, checkpoint):
+def test_export_to_onnx_equals_eager(checkpoint, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     arguments = ["--export_type", "onnx", "--input_size", "[80,80]", "--ckpt_path", checkpoint]
-    anomalib("export", *MODEL, *arguments, cwd=trained)
-    (path,) = (trained / "results").rglob("model.onnx")
+    anomalib("export", *MODEL, *arguments, cwd=tmp_path)
+    (path,) = tmp_path.rglob("model.onnx")
     session = onnxruntime.InferenceSession(path)
     names = [output.name for output in session.get_outputs()]
     # The heat map stays out of the graph.

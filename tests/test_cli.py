@@ -85,6 +85,12 @@ def test_wrong_options_and_subcommands(capsys: pytest.CaptureFixture[str]) -> No
     assert "no_such_module" in err
 
 
+def test_options_may_be_written_with_dashes() -> None:
+    """Only names change, never values."""
+    underscored = [cli._underscored(argument) for argument in ("demo", "--keep-data", "a-b", "--image-size=x-y", "-c")]
+    assert underscored == ["demo", "--keep_data", "a-b", "--image_size=x-y", "-c"]
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"anomalib-ssl {__version__}\n", "")
     code, out, _ = run(capsys, "--help")

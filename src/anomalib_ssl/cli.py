@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 for success, 1 for a problem found, 2 for a request that cannot be met.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     # Subcommands come first, so the first one named is the one that will run: no other has to be imported.
     name = next((argument for argument in arguments if argument in COMMANDS), None)
     try:
@@ -75,6 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
+
+
+def _underscored(argument: str) -> str:
+    """Take ``--keep-data`` for ``--keep_data``: options are named as in YAML files, but many type a dash."""
+    if not argument.startswith("--"):
+        return argument
+    option, equals, value = argument.partition("=")
+    return "--" + option[2:].replace("-", "_") + equals + value
 
 
 def _parser(name: str | None, function: Callable[..., object] | None) -> ArgumentParser:
