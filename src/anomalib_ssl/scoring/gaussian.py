@@ -150,8 +150,9 @@ class GaussianDensity(nn.Module):
                 dim,
                 f"a ridge of {self.ridge:g}" if self.shrinkage == "ridge" else "Ledoit-Wolf shrinkage",
             )
-        # In double before scaling, so that the estimate does not depend on the features' precision.
-        mean, whitening = fit_gaussian(self._scale(features.detach().double()), self.shrinkage, self.ridge)
+        # On the host, since not every accelerator has float64; and in float64 before scaling already.
+        features = features.detach().cpu().double()
+        mean, whitening = fit_gaussian(self._scale(features), self.shrinkage, self.ridge)
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
         self.num_samples.fill_(num_samples)

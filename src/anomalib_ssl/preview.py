@@ -1,0 +1,184 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Shows what augmentations make of images: a grid of inputs, results and masks."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import read_image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torchvision.transforms.v2 import functional
+
+import anomalib_ssl.augmentations
+from anomalib_ssl.augmentations import Augmentation
+from anomalib_ssl.checks import check_choice, check_number
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+"""Names of image files end so, in lower or upper case."""
+
+DEFAULT_AUGMENTATIONS = ("CutPaste", "CutPasteScar")
+
+CELL = 2.0
+"""Side of one picture of the grid, in inches."""
+
+HIGHLIGHT = (1.0, 0.45, 0.1)
+"""sRGB colour of the mask."""
+
+
+def preview(
+    data: AnomalibDataModule | Path,
+    category: str | None = None,
+    augmentations: Sequence[str | Augmentation] = DEFAULT_AUGMENTATIONS,
+    rows: int = 4,
+    image_size: int = 256,
+    seed: int = 0,
+    output: Path = Path("preview.png"),
+) -> Path:
+    """Draw a grid of images, what each augmentation makes of them, and the masks of what changed.
+
+    Args:
+        data: A folder of images, searched with its subfolders, or any image datamodule of anomalib. Of a folder in
+            MVTec layout the sound training images are used, ``train/good``.
+        category: Subfolder of ``data`` to look in, such as a category of MVTec AD.
+        augmentations: Names of the package's augmentations, or augmentations themselves.
+        rows: Number of images, drawn at random; they repeat where the folder holds fewer.
+        image_size: Side in pixels to which the images are resized before they are augmented.
+        seed: Seed of the choice of images and of the augmentations.
+        output: PNG file to write.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If an argument is out of its range, or a name is not one of the package's augmentations.
+    """
+    check_number("rows", rows, low=1)
+    check_number("image_size", image_size, low=8)
+    output = Path(output)
+    if output.suffix.lower() != ".png":
+        msg = f"output must name a .png file, got '{output}'."
+        raise ValueError(msg)
+    chosen = [_augmentation(name) for name in ([augmentations] if isinstance(augmentations, str) else augmentations)]
+    images = _images(data, category, rows, image_size, seed)
+
+    columns: list[tuple[str, torch.Tensor, torch.Tensor | None]] = [("input", images, None)]
+    for augmentation in chosen:
+        name = type(augmentation).__name__
+        # A generator of its own, so that a column does not depend on the columns beside it.
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{seed}".encode()))
+        columns.append((name, *augmentation(images, generator=generator)))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # No metadata: the file's bytes say what was drawn and nothing else.
+    _draw(columns).savefig(output, format="png", metadata={"Software": None})
+    logger.info("Wrote %s", output)
+    return output
+
+
+def available_augmentations() -> dict[str, type[Augmentation]]:
+    """Find the augmentations of this package.
+
+    Returns:
+        Classes by name, in alphabetical order.
+    """
+    public = {name: getattr(anomalib_ssl.augmentations, name) for name in sorted(anomalib_ssl.augmentations.__all__)}
+    return {
+        name: item
+        for name, item in public.items()
+        if inspect.isclass(item) and issubclass(item, Augmentation) and not inspect.isabstract(item)
+    }
+
+
+def _augmentation(name: str | Augmentation) -> Augmentation:
+    """Make an augmentation with its default settings, unless one is given."""
+    if isinstance(name, Augmentation):
+        return name
+    known = available_augmentations()
+    check_choice("augmentations", name, known)
+    return known[name]()
+
+
+def _images(
+    data: AnomalibDataModule | Path | str,
+    category: str | None,
+    rows: int,
+    image_size: int,
+    seed: int,
+) -> torch.Tensor:
+    """Read a random choice of images, (rows, 3, image_size, image_size) in [0, 1]."""
+    if isinstance(data, AnomalibDataModule):
+        if category is not None:
+            msg = f"category='{category}' goes with a folder; give the category to the datamodule instead."
+            raise ValueError(msg)
+        data.prepare_data()
+        data.setup()
+        paths = [Path(path) for path in data.train_data.samples.image_path]
+    else:
+        paths = _find(Path(data), category)
+    order = np.random.default_rng(seed).permutation(len(paths))
+    picked = [paths[index] for index in np.resize(order, rows)]
+    images = [torch.as_tensor(read_image(path, as_tensor=True)) for path in picked]
+    return torch.stack([functional.resize(image, [image_size, image_size], antialias=True) for image in images]).clamp(
+        0,
+        1,
+    )
+
+
+def _find(folder: Path, category: str | None) -> list[Path]:
+    """List the images of a folder, or of its ``train/good`` where there is one."""
+    folder = folder / category if category else folder
+    if not folder.is_dir():
+        msg = f"data: there is no folder '{folder}'."
+        raise FileNotFoundError(msg)
+    sound = folder / "train" / "good"
+    folder = sound if sound.is_dir() else folder
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not paths:
+        msg = f"data: no images ({', '.join(EXTENSIONS)}) in '{folder}' or its subfolders."
+        raise FileNotFoundError(msg)
+    return paths
+
+
+def _draw(columns: list[tuple[str, torch.Tensor, torch.Tensor | None]]) -> Figure:
+    """Lay out titled columns of images (rows, 3, H, W), each with its masks (rows, 1, H, W) beside it."""
+    panels: list[tuple[str, npt.NDArray[np.float32]]] = []
+    for title, images, masks in columns:
+        pictures = images.permute(0, 2, 3, 1).numpy()
+        panels.append((title, pictures))
+        if masks is not None:
+            panels.append(("mask", _highlighted(pictures, masks.permute(0, 2, 3, 1).numpy())))
+    rows = len(panels[0][1])
+    head, gap = 0.32, 0.06
+    width, height = len(panels) * CELL + gap, rows * CELL + head + gap
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+    for column, (title, pictures) in enumerate(panels):
+        for row, picture in enumerate(pictures):
+            left, bottom = column * CELL + gap, (rows - 1 - row) * CELL + gap
+            box = (left / width, bottom / height, (CELL - gap) / width, (CELL - gap) / height)
+            axes: Axes = figure.add_axes(box)
+            axes.imshow(picture, interpolation="antialiased")
+            axes.set_axis_off()
+            if row == 0:
+                colour = "0.45" if title == "mask" else "0.1"
+                axes.set_title(title, fontsize=11, color=colour, pad=5)
+    return figure
+
+
+def _highlighted(pictures: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Fade pictures (rows, H, W, 3) to grey and paint the masked pixels (rows, H, W, 1) over them."""
+    grey = pictures.mean(axis=-1, keepdims=True)
+    painted = np.asarray(HIGHLIGHT, np.float32) * (0.6 + 0.4 * grey)
+    return np.where(masks, painted, 0.25 + 0.45 * grey).astype(np.float32)
