@@ -114,10 +114,13 @@ def _shift_hue(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
         (green - blue) / safe,
         torch.where(value == green, (blue - red) / safe + 2.0, (red - green) / safe + 4.0),
     )
+    hue = sextant + 6.0 * shift
     # Red, green and blue are the same trapezoid of the hue, shifted by 5, 3 and 1 sixths of a turn.
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    position = (sextant + 6.0 * shift + offsets).remainder(6.0)
-    return value - chroma * torch.minimum(position, 4.0 - position).clamp(0, 1)
+    return torch.cat([value - chroma * _trapezoid((hue + offset).remainder(6.0)) for offset in (5.0, 3.0, 1.0)], dim=1)
+
+
+def _trapezoid(position: torch.Tensor) -> torch.Tensor:
+    return torch.minimum(position, 4.0 - position).clamp(0, 1)
 
 
 @dataclass(frozen=True)

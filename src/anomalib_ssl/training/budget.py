@@ -85,4 +85,6 @@ def _is_dev_run(trainer: Trainer) -> bool:
 
 
 def _validates_every_epoch(trainer: Trainer) -> bool:
-    return trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0
+    # An interval of the integer 1 would be one batch, not one epoch.
+    interval = trainer.val_check_interval
+    return trainer.check_val_every_n_epoch == 1 and isinstance(interval, float) and interval == 1.0

@@ -70,8 +70,8 @@ class SelfSupervisedMixin(Base):
         count = num_training_images(self.trainer)
         if count < self.min_training_images:
             msg = (
-                f"{type(self).__name__} needs at least {self.min_training_images} training images, got {count}. With "
-                "few images the covariance is regularised (see gde_shrinkage), but one image has none."
+                f"{type(self).__name__} needs at least {self.min_training_images} training images, got {count}: scores "
+                "compare an image with the spread of the normal ones."
             )
             raise ValueError(msg)
 
