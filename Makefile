@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help test lint demo clean
+.PHONY: help test lint demo docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -23,6 +23,10 @@ lint: $(INSTALLED)  ## Check style and types
 
 demo: $(INSTALLED)  ## Train a small model on generated images
 	$(BIN)/anomalib-ssl demo
+
+docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/sphinx-build -q -b html docs docs/_build
 
 clean:  ## Remove the environment, builds and caches
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -176,15 +176,3 @@ def test_image_smaller_than_the_scar_is_refused():
 def test_bad_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         CutPasteScar(**arguments)
-
-
-@pytest.mark.gpu
-def test_no_host_synchronisation_on_cuda():
-    images = rand_images(8, 3, 128, 128).cuda()
-    augment = CutPasteScar()
-    augment(images)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        augment(images)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
