@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.cutpaste import CutPasteModel
 from anomalib_ssl.models.cutpaste.torch_model import build_head
-from anomalib_ssl.scoring import NotFittedError
+from anomalib_ssl.scoring import NotFittedError, upsample
 
 
 def rand_images(num=6, side=64, seed=0):
@@ -20,7 +20,7 @@ def rand_images(num=6, side=64, seed=0):
 @pytest.fixture(scope="module")
 def fitted() -> CutPasteModel:
     torch.manual_seed(0)
-    model = CutPasteModel()
+    model = CutPasteModel(map_sigma=0.0)
     model.eval()
     with torch.no_grad():
         model.density.fit(model.pooled_features(rand_images(8, seed=1)))
@@ -45,6 +45,14 @@ def test_map_equals_gradcam_by_autograd(fitted):
     maps = (gradient.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True).relu()
     expected = F.interpolate(maps, size=(64, 64), mode="bilinear").detach()
     torch.testing.assert_close(fitted(images).anomaly_map.detach(), expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_map_is_smoothed(fitted, monkeypatch):
+    sharp = fitted(rand_images(3)).anomaly_map
+    monkeypatch.setattr(fitted, "map_sigma", 4.0)
+    smooth = fitted(rand_images(3)).anomaly_map
+    torch.testing.assert_close(smooth, upsample(sharp, (64, 64), 4.0))
+    assert smooth.diff(dim=-1).abs().max() < sharp.diff(dim=-1).abs().max()
 
 
 def test_head_takes_no_part_in_scoring(fitted):

@@ -112,7 +112,7 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
         gde_l2norm: bool = True,
         score: Literal["density", "softmax"] = "density",
-        map_sigma: float = 0.0,
+        map_sigma: float = 4.0,
         export_map: bool = False,
         seed: int | None = None,
         pre_processor: PreProcessor | bool = True,

@@ -54,7 +54,7 @@ class CutPasteModel(nn.Module):
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
         gde_l2norm: bool = True,
         score: Literal["density", "softmax"] = "density",
-        map_sigma: float = 0.0,
+        map_sigma: float = 4.0,
     ) -> None:
         super().__init__()
         check_choice("score", score, ("density", "softmax"))
