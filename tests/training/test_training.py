@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils.data import DataLoader
 
 from anomalib_ssl import CutPaste
 from anomalib_ssl.training.budget import UpdateBudget
@@ -37,6 +38,35 @@ def test_cosine_equals_torch():
     assert ours.param_groups[0]["lr"] == pytest.approx(0)
 
 
+class StopError(Exception):
+    """Ends a run once the callbacks are set up."""
+
+
+class SetupOnly(LightningModule):
+    """A module whose run ends after the callbacks have been set up."""
+
+    def setup(self, stage):
+        raise StopError
+
+    def training_step(self, batch):
+        return batch.sum()
+
+    def train_dataloader(self):
+        return DataLoader(torch.zeros(4, 1))
+
+    def configure_optimizers(self):
+        return optimizer()
+
+
+def run_setup(**arguments):
+    trainer = Trainer(
+        logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=[UpdateBudget(100)], **arguments
+    )
+    with pytest.raises(StopError):
+        trainer.fit(SetupOnly())
+    return trainer
+
+
 @pytest.mark.parametrize(
     ("arguments", "steps", "epochs"),
     [
@@ -51,15 +81,15 @@ def test_cosine_equals_torch():
     ],
 )
 def test_budget_only_lowers_limits(arguments, steps, epochs):
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", **arguments)
-    UpdateBudget(100).setup(trainer, None, "fit")
+    trainer = run_setup(**arguments)
     assert (trainer.max_steps, trainer.max_epochs) == (steps, epochs)
 
 
 def test_budget_leaves_other_stages_alone():
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    before = trainer.max_steps, trainer.max_epochs
     UpdateBudget(100).setup(trainer, None, "test")
-    assert (trainer.max_steps, trainer.max_epochs) == (-1, 1000)
+    assert (trainer.max_steps, trainer.max_epochs) == before
 
 
 def test_bad_budget_is_named():
