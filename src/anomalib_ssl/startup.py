@@ -86,6 +86,9 @@ class _Hook:
         """Find modules of anomalib and of this package as the other finders do, and watch them being executed."""
         if name.partition(".")[0] not in {"anomalib", "anomalib_ssl"}:
             return None
+        if self.depth and name != TARGET:
+            # Inside a watched import nothing else need be watched, and our frames stay out of anomalib's warnings.
+            return None
         finders = list(sys.meta_path)
         if self not in finders:
             return None
