@@ -67,6 +67,7 @@ def color_jitter(images: torch.Tensor, parameters: Parameters, mask: torch.Tenso
     """
     if "order" not in parameters:
         return images
+    # On the host by design, see sample_color_jitter.
     for index in parameters["order"].flatten().tolist():
         name = OPERATIONS[index]
         if name not in parameters:

@@ -30,6 +30,7 @@ def cut_paste(images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tenso
         The changed images (B, C, H, W) and boolean masks (B, 1, H, W) of the pasted pixels.
     """
     image_height, image_width = images.shape[-2:]
+    # On the host by design: sizes of tensors, known without asking the device.
     window_height, window_width = parameters["window"].flatten().tolist()
     patch = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
 

@@ -33,6 +33,7 @@ def cut_paste_scar(images: torch.Tensor, parameters: Parameters) -> tuple[torch.
     Returns:
         The changed images (B, C, H, W) and boolean masks (B, 1, H, W) of the pasted pixels.
     """
+    # On the host by design: sizes of tensors, known without asking the device.
     strip_height, strip_width, side = parameters["window"].flatten().tolist()
     strip = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
     strips = _cut(images, strip, strip_height, strip_width, parameters)

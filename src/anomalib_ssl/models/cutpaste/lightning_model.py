@@ -23,9 +23,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from anomalib_ssl import augmentations
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_choice, check_number, check_range
 from anomalib_ssl.models.cutpaste.torch_model import CutPasteModel
 from anomalib_ssl.models.cutpaste.views import CutPasteViews
+from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
 from anomalib_ssl.training.schedule import cosine_schedule
@@ -133,6 +134,14 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         check_number("lr", lr, 0)
         check_number("momentum", momentum, 0, 1)
         check_number("weight_decay", weight_decay, 0)
+        # The parts check these too, but under names of their own.
+        check_range("scar_width", scar_width, 1)
+        check_range("scar_length", scar_length, 1)
+        check_number("scar_angle", scar_angle, 0, 180)
+        check_number("patch_jitter", patch_jitter, 0, 0.5)
+        check_number("base_jitter", base_jitter, 0, 0.5)
+        check_number("base_shift", base_shift, 0)
+        check_choice("gde_shrinkage", gde_shrinkage, SHRINKAGES)
         if seed is not None:
             seed_everything(seed, workers=True)
         self.max_updates = max_updates
