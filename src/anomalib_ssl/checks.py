@@ -49,15 +49,15 @@ def check_range(name: str, value: Sequence[float], low: float = -math.inf, high:
 
 
 def check_images(images: torch.Tensor) -> None:
-    """Raise unless ``images`` is a floating point batch of shape (B, C, H, W).
+    """Raise unless ``images`` is a batch of shape (B, C, H, W), floating point or uint8.
 
     Raises:
-        TypeError: If ``images`` is no tensor or holds integers.
+        TypeError: If ``images`` is no tensor or of another data type.
         ValueError: If ``images`` does not have four dimensions.
     """
-    if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+    if not isinstance(images, torch.Tensor) or not (images.is_floating_point() or images.dtype == torch.uint8):
         kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-        msg = f"images must be a floating point tensor with values in [0, 1], got {kind}."
+        msg = f"images must be a floating point tensor with values in [0, 1], or uint8, got {kind}."
         raise TypeError(msg)
     if images.ndim != 4:
         msg = f"images must have the shape (B, C, H, W), got {tuple(images.shape)}."

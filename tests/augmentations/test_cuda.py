@@ -6,7 +6,8 @@
 import pytest
 import torch
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift
+from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift, compiled_augmentations
+from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
 
 pytestmark = pytest.mark.gpu
 ALL = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
@@ -27,15 +28,54 @@ def test_same_parameters_give_the_same_result_as_on_the_cpu(augmentation):
     torch.testing.assert_close(result.cpu()[agree], expected[agree], atol=1e-4, rtol=0)
 
 
+@pytest.fixture
+def no_synchronisation():
+    """Make whatever lets the host wait for the device an error, once the fixture's value is called."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
-def test_no_host_synchronisation(augmentation):
-    images = rand_images().cuda()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_no_host_synchronisation(augmentation, dtype, memory_format, no_synchronisation):
+    images = (rand_images() * 255).to(dtype).cuda().contiguous(memory_format=memory_format)
     augmentation(images)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        augmentation(images)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    no_synchronisation()
+    augmentation(images)
+    augmentation(images, torch.Generator("cuda").manual_seed(0))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_host_synchronisation_in_the_views(variant, no_synchronisation):
+    task = CutPasteViews(variant, *ALL)
+    images = rand_images().cuda()
+    task(images)
+    no_synchronisation()
+    task(images)
+
+
+def test_compiled_equals_eager():
+    images = rand_images().cuda()
+    for augmentation in ALL:
+        parameters = augmentation.sample(images.shape, images.device)
+        expected, expected_masks = augmentation.apply(images, parameters)
+        with compiled_augmentations():
+            result, masks = augmentation.apply(images, parameters)
+        agree = (masks == expected_masks).expand_as(result)
+        assert (~agree).float().mean() < 1e-3
+        torch.testing.assert_close(result[agree], expected[agree], atol=1e-4, rtol=0)
+
+
+def test_generator_on_the_device_decides_everything():
+    images = rand_images().cuda()
+    generator = torch.Generator("cuda")
+    draws = []
+    for seed, host_seed in ((0, 1), (0, 2), (3, 1)):
+        torch.manual_seed(host_seed)
+        draws.append(ColorJitter(0.4, 0.4, 0.4, 0.4)(images, generator.manual_seed(seed))[0])
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 @pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)

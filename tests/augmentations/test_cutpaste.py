@@ -165,6 +165,6 @@ def test_bad_arguments_are_named(arguments, named):
 
 def test_bad_images_are_named():
     with pytest.raises(TypeError, match="images"):
-        CutPaste()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+        CutPaste()(torch.zeros(2, 3, 32, 32, dtype=torch.int32))
     with pytest.raises(ValueError, match="images"):
         CutPaste()(torch.zeros(3, 32, 32))

@@ -69,6 +69,19 @@ def test_all_views_of_an_image_share_the_base():
         assert ((view != base).any(dim=1).float().mean(dim=(1, 2)) < 0.5).all()
 
 
+def test_views_can_go_to_given_memory():
+    images = rand_images()
+    task = make_views("3way", shift=8, jitter=0.3)
+    expected, _ = task(images, torch.Generator().manual_seed(0))
+    out = torch.full_like(expected, 7.0)
+    views, _ = task(images, torch.Generator().manual_seed(0), out=out)
+    assert views.data_ptr() == out.data_ptr()
+    assert torch.equal(out, expected)
+    for wrong in (torch.empty(8, 3, 48, 48), torch.empty(24, 3, 48, 48, dtype=torch.float64)):
+        with pytest.raises(ValueError, match="out"):
+            task(images, out=wrong)
+
+
 def test_unknown_variant_is_named():
     with pytest.raises(ValueError, match=r"variant.*'4way'"):
         make_views("4way")

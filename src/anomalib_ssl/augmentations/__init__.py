@@ -1,13 +1,15 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Batched self-supervised augmentations in pixel space, for any (B, C, H, W) tensor in [0, 1] on any device."""
+"""Batched self-supervised augmentations in pixel space: any (B, C, H, W) tensor, in [0, 1] or uint8, on any device."""
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, PasteAugmentation
 from anomalib_ssl.augmentations.color_jitter import ColorJitter, color_jitter
+from anomalib_ssl.augmentations.compilation import compiled_augmentations
 from anomalib_ssl.augmentations.cutpaste import CutPaste, cut_paste
 from anomalib_ssl.augmentations.cutpaste_scar import CutPasteScar, cut_paste_scar
 from anomalib_ssl.augmentations.kornia_augmentation import KorniaAugmentation
+from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
 
 __all__ = [
@@ -17,9 +19,11 @@ __all__ = [
     "CutPasteScar",
     "KorniaAugmentation",
     "Parameters",
+    "Paste",
     "PasteAugmentation",
     "RandomShift",
     "color_jitter",
+    "compiled_augmentations",
     "cut_paste",
     "cut_paste_scar",
     "shift_images",

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 
+from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.checks import check_images
 
 Parameters: TypeAlias = dict[str, torch.Tensor]
@@ -48,11 +49,12 @@ class Augmentation(ABC):
         """Augment images with given parameters.
 
         Args:
-            images: Shape (B, C, H, W), floating point, values in [0, 1].
+            images: Shape (B, C, H, W), floating point with values in [0, 1], or uint8.
             parameters: What :meth:`sample` returned for this shape.
 
         Returns:
-            The augmented images (B, C, H, W), and boolean masks (B, 1, H, W) of the pixels that were written.
+            The augmented images (B, C, H, W), of the images' data type and memory format, and boolean masks
+            (B, 1, H, W) of the pixels that were written.
         """
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -65,13 +67,14 @@ class Augmentation(ABC):
         images: torch.Tensor,
         generator: torch.Generator | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sample parameters for ``images`` (B, C, H, W) in [0, 1] and apply them.
+        """Sample parameters for ``images`` (B, C, H, W), floats in [0, 1] or uint8, and apply them.
 
         Returns:
-            The augmented images (B, C, H, W), and boolean masks (B, 1, H, W) of the pixels that were written.
+            The augmented images (B, C, H, W), of the images' data type and memory format, and boolean masks
+            (B, 1, H, W) of the pixels that were written.
 
         Raises:
-            TypeError: If ``images`` is not a floating point tensor.
+            TypeError: If ``images`` is neither a floating point nor a uint8 tensor.
             ValueError: If ``images`` is not of shape (B, C, H, W).
         """
         check_images(images)
@@ -80,6 +83,18 @@ class Augmentation(ABC):
 
 class PasteAugmentation(Augmentation, ABC):
     """An augmentation that plants an anomaly: whatever it writes is added to existing anomaly masks."""
+
+    @abstractmethod
+    def paste(self, images: torch.Tensor, parameters: Parameters) -> Paste:
+        """Work out the pixels to be written into ``images`` (B, C, H, W), without writing them."""
+
+    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Paste into copies of ``images`` (B, C, H, W); the masks (B, 1, H, W) show the pasted pixels."""
+        return self.paste(images, parameters).onto(images)
+
+    def apply_(self, images: torch.Tensor, parameters: Parameters) -> None:
+        """Paste into ``images`` (B, C, H, W) in place."""
+        self.paste(images, parameters).write_(images)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Add the pixels that :meth:`apply` writes to anomaly masks (B, C, H, W)."""

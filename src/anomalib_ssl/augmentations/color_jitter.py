@@ -8,13 +8,18 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.random import uniform
+from anomalib_ssl.augmentations.compilation import compilable, is_compiled
+from anomalib_ssl.augmentations.pixels import from_unit, to_unit
+from anomalib_ssl.augmentations.random import host_generator, uniform
 from anomalib_ssl.checks import check_number
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 """Index of each operation in the drawn order."""
 
 _LUMA = (0.2989, 0.587, 0.114)
+
+_CACHED_PIXELS = 2**17
+"""Pixels that a CPU jitters at once: the ten or so intermediate planes of so many stay in its caches."""
 
 
 def sample_color_jitter(
@@ -26,7 +31,7 @@ def sample_color_jitter(
     """Draw the strengths of a colour jitter and the order of its operations.
 
     The order is shared by the batch, as in Kornia, and lives on the host: were it a value on an accelerator, using it
-    would make the host wait. It comes from ``generator`` where that lives on the CPU, else from torch's CPU generator.
+    would make the host wait.
 
     Args:
         batch_size: Number of samples.
@@ -39,15 +44,16 @@ def sample_color_jitter(
     Returns:
         For each operation in use its strengths (B,), and ``order`` (1, 4); nothing where all strengths are 0.
     """
+    used = [(name, strength) for name, strength in zip(OPERATIONS, strengths, strict=True) if strength > 0]
+    if not used:
+        return {}
+    draws = uniform(-1, 1, (len(used), batch_size), device, generator)
     parameters = {
-        name: uniform(-strength, strength, batch_size, device, generator) + (0.0 if name == "hue" else 1.0)
-        for name, strength in zip(OPERATIONS, strengths, strict=True)
-        if strength > 0
+        name: draw * strength + (0.0 if name == "hue" else 1.0)
+        for (name, strength), draw in zip(used, draws.unbind(), strict=True)
     }
-    if parameters:
-        host_generator = generator if generator is not None and generator.device.type == "cpu" else None
-        parameters["order"] = torch.randperm(len(OPERATIONS), generator=host_generator, device="cpu").unsqueeze(0)
-    return parameters
+    order = torch.randperm(len(OPERATIONS), generator=host_generator(generator), device="cpu")
+    return {**parameters, "order": order.unsqueeze(0)}
 
 
 def color_jitter(images: torch.Tensor, parameters: Parameters, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -57,71 +63,105 @@ def color_jitter(images: torch.Tensor, parameters: Parameters, mask: torch.Tenso
     a mask, to that transform applied to the masked region alone. Values are clamped to [0, 1] after every operation.
 
     Args:
-        images: Shape (B, C, H, W), values in [0, 1]. Saturation and hue apply to three channels only.
+        images: Shape (B, C, H, W), floats in [0, 1] or uint8. Saturation and hue apply to three channels only.
         parameters: What :func:`sample_color_jitter` returned.
         mask: Boolean, shape (B, 1, H, W): the pixels whose mean brightness the contrast refers to. What the other
             pixels become is unspecified. Defaults to all pixels.
 
     Returns:
-        The jittered images (B, C, H, W).
+        The jittered images (B, C, H, W), of the images' data type and memory format; the images themselves where the
+        parameters are empty.
+    """
+    inside = None if mask is None else mask.flatten(1)
+    return jitter_pixels(images.flatten(2), parameters, inside).view(images.shape)
+
+
+def jitter_pixels(pixels: torch.Tensor, parameters: Parameters, inside: torch.Tensor | None = None) -> torch.Tensor:
+    """Jitter colours as :func:`color_jitter` does, of any list of pixels per sample.
+
+    Args:
+        pixels: Shape (B, C, L), floats in [0, 1] or uint8.
+        parameters: What :func:`sample_color_jitter` returned.
+        inside: Boolean, shape (B, L): the pixels whose mean brightness the contrast refers to. Defaults to all.
+
+    Returns:
+        The jittered pixels (B, C, L), of the same data type and memory format.
     """
     if "order" not in parameters:
-        return images
+        return pixels
     # On the host by design, see sample_color_jitter.
-    for index in parameters["order"].flatten().tolist():
-        name = OPERATIONS[index]
-        if name not in parameters:
-            continue
-        strength = parameters[name].to(images).view(-1, 1, 1, 1)
-        if name == "brightness":
-            images = (images * strength).clamp(0, 1)
-        elif name == "contrast":
-            images = _blend(images, _masked_mean(_grayscale(images), mask), strength)
-        elif images.shape[1] != 3:
-            continue
-        elif name == "saturation":
-            images = _blend(images, _grayscale(images), strength)
-        else:
-            images = _shift_hue(images, strength)
-    return images
+    names = [OPERATIONS[index] for index in parameters["order"].flatten().tolist()]
+    strengths = [(name, parameters[name].to(pixels.device)) for name in names if name in parameters]
+    batch, _, length = pixels.shape
+    size = max(_CACHED_PIXELS // max(length, 1), 1) if pixels.device.type == "cpu" and not is_compiled() else batch
+    result = torch.empty_like(pixels)
+    for start in range(0, batch, size):
+        block = slice(start, start + size)
+        # Planes of one colour each are what the arithmetic is fast on.
+        changed = to_unit(pixels[block].contiguous())
+        for name, strength in strengths:
+            changed = _apply(name, changed, strength[block], None if inside is None else inside[block])
+        result[block] = from_unit(changed, pixels.dtype)
+    return result
 
 
-def _blend(images: torch.Tensor, other: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
-    return torch.lerp(other.expand_as(images), images, ratio).clamp(0, 1)
+def _apply(name: str, pixels: torch.Tensor, strength: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+    strength = strength.to(pixels.dtype).view(-1, 1, 1)
+    if name == "brightness":
+        return _scale_brightness(pixels, strength)
+    if name == "contrast":
+        return _scale_contrast(pixels, strength, inside)
+    if pixels.shape[1] != 3:
+        return pixels
+    return _scale_saturation(pixels, strength) if name == "saturation" else _shift_hue(pixels, strength)
 
 
-def _grayscale(images: torch.Tensor) -> torch.Tensor:
-    if images.shape[1] != 3:
-        return images.mean(dim=1, keepdim=True)
-    red, green, blue = images.unbind(dim=1)
-    return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).unsqueeze(1)
+@compilable
+def _scale_brightness(pixels: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    return (pixels * strength).clamp_(0, 1)
 
 
-def _masked_mean(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    if mask is None:
-        return values.mean(dim=(1, 2, 3), keepdim=True)
-    weight = mask.to(values.dtype)
-    return (values * weight).sum(dim=(1, 2, 3), keepdim=True) / weight.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+@compilable
+def _scale_contrast(pixels: torch.Tensor, strength: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+    gray = _grayscale(pixels)
+    mean = gray.mean(dim=1) if inside is None else (gray * inside).sum(dim=1) / inside.sum(dim=1).clamp_(min=1)
+    return torch.lerp(mean.view(-1, 1, 1).expand_as(pixels), pixels, strength).clamp_(0, 1)
 
 
-def _shift_hue(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Rotate the hue of RGB images (B, 3, H, W) by ``shift`` (B, 1, 1, 1) turns, keeping value and chroma."""
-    red, green, blue = images.unsqueeze(2).unbind(dim=1)
-    value = images.amax(dim=1, keepdim=True)
-    chroma = value - images.amin(dim=1, keepdim=True)
-    safe = torch.where(chroma > 0, chroma, 1.0)
-    sextant = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, (blue - red) / safe + 2.0, (red - green) / safe + 4.0),
-    )
-    hue = sextant + 6.0 * shift
-    # Red, green and blue are the same trapezoid of the hue, shifted by 5, 3 and 1 sixths of a turn.
-    return torch.cat([value - chroma * _trapezoid((hue + offset).remainder(6.0)) for offset in (5.0, 3.0, 1.0)], dim=1)
+@compilable
+def _scale_saturation(pixels: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    return torch.lerp(_grayscale(pixels).unsqueeze(1).expand_as(pixels), pixels, strength).clamp_(0, 1)
 
 
-def _trapezoid(position: torch.Tensor) -> torch.Tensor:
-    return torch.minimum(position, 4.0 - position).clamp(0, 1)
+def _grayscale(pixels: torch.Tensor) -> torch.Tensor:
+    if pixels.shape[1] != 3:
+        return pixels.mean(dim=1)
+    red, green, blue = pixels.unbind(dim=1)
+    return (_LUMA[0] * red).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+
+
+@compilable
+def _shift_hue(pixels: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Rotate the hue of RGB pixels (B, 3, L) by ``shift`` (B, 1, 1) turns, keeping value and chroma.
+
+    With channels scaled so that the smallest is 0 and the largest 1, the hue in sixths of a turn is
+    ``1 + green + blue - red`` on the half circle where green exceeds blue, and the negative of that on the other: a
+    form without case distinctions. Each new channel is ``minimum + chroma * (2 - distance)``, clamped, of the distance
+    on the circle to that channel's own hue (0, 2 and 4 sixths).
+    """
+    red, green, blue = pixels.unbind(dim=1)
+    low = torch.minimum(red, green).minimum(blue)
+    chroma = torch.maximum(red, green).maximum(blue).sub_(low)
+    # A grey pixel has no hue; its chroma of 0 cancels whatever comes out here.
+    hue = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=torch.finfo(pixels.dtype).tiny)).add_(1)
+    hue = hue.copysign(green - blue) + 6 * shift.squeeze(1)
+    hue = hue.sub_((hue * (1 / 6)).floor_(), alpha=6)
+    # From 0 the distance is 3 - |hue - 3| on the whole circle; from 2 and 4 what wraps around is clamped anyway.
+    high = torch.add(low, chroma, alpha=2)
+    new_red = torch.addcmul(low - chroma, chroma, (hue - 3).abs_().clamp_(1, 2))
+    new_green = torch.addcmul(high, chroma, (hue - 2).abs_().clamp_(1, 2), value=-1)
+    new_blue = torch.addcmul(high, chroma, (hue - 4).abs_().clamp_(1, 2), value=-1)
+    return torch.stack([new_red, new_green, new_blue], dim=1)
 
 
 @dataclass(frozen=True)
@@ -172,5 +212,5 @@ class ColorJitter(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Jitter ``images`` (B, C, H, W); every pixel counts as written."""
-        masks = torch.ones_like(images[:, :1], dtype=torch.bool)
+        masks = torch.ones_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         return color_jitter(images, parameters), masks

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters, PasteAugmentation
-from anomalib_ssl.augmentations.color_jitter import color_jitter, sample_color_jitter
+from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
+from anomalib_ssl.augmentations.compilation import compilable
+from anomalib_ssl.augmentations.pixels import Paste, gather_pixels
 from anomalib_ssl.augmentations.random import integers_up_to, uniform
-from anomalib_ssl.augmentations.windows import gather_window, paste_window, window_positions
 from anomalib_ssl.checks import check_choice, check_number, check_range
 
 
@@ -20,35 +21,53 @@ def cut_paste(images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tenso
     """Copy one axis-aligned patch per image to another place.
 
     Args:
-        images: Shape (B, C, H, W), values in [0, 1].
+        images: Shape (B, C, H, W), floats in [0, 1] or uint8.
         parameters: Shape (B,) each: ``height``, ``width``, ``source_top``, ``source_left``, ``target_top`` and
-            ``target_left`` in pixels; the jitter's strengths (see
-            :func:`~anomalib_ssl.augmentations.color_jitter.color_jitter`); and on the host ``window`` (1, 2), a height
-            and width that no patch of the batch exceeds.
+            ``target_left`` in pixels, both places inside the image; the jitter's strengths (see
+            :func:`~anomalib_ssl.augmentations.color_jitter.color_jitter`); and on the host ``max_pixels`` (1, 1), a
+            number of pixels that no patch of the batch exceeds.
 
     Returns:
-        The changed images (B, C, H, W) and boolean masks (B, 1, H, W) of the pasted pixels.
+        The changed images (B, C, H, W), of the images' data type and memory format, and boolean masks (B, 1, H, W) of
+        the pasted pixels.
     """
-    image_height, image_width = images.shape[-2:]
+    return cut_patch(images, parameters).onto(images)
+
+
+def cut_patch(images: torch.Tensor, parameters: Parameters) -> Paste:
+    """Work out what :func:`cut_paste` writes: only the patches' own pixels are read and jittered."""
     # On the host by design: sizes of tensors, known without asking the device.
-    window_height, window_width = parameters["window"].flatten().tolist()
+    (max_pixels,) = parameters["max_pixels"].flatten().tolist()
     patch = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
-
-    rows = window_positions(patch["target_top"].squeeze(1), window_height, image_height)
-    cols = window_positions(patch["target_left"].squeeze(1), window_width, image_width)
-    row_in_patch = rows - patch["target_top"]
-    col_in_patch = cols - patch["target_left"]
-    row_inside = (row_in_patch >= 0) & (row_in_patch < patch["height"])
-    col_inside = (col_in_patch >= 0) & (col_in_patch < patch["width"])
-    inside = (row_inside.unsqueeze(2) & col_inside.unsqueeze(1)).unsqueeze(1)
-
-    source_rows = (row_in_patch + patch["source_top"]).clamp(0, image_height - 1)
-    source_cols = (col_in_patch + patch["source_left"]).clamp(0, image_width - 1)
-    patches = color_jitter(gather_window(images, source_rows, source_cols), parameters, inside)
-    return paste_window(images, patches, inside, rows, cols)
+    source, target, inside = _locate(patch, max_pixels, images.shape[-1])
+    values = jitter_pixels(gather_pixels(images, source.unsqueeze(1)), parameters, inside)
+    if values.requires_grad:
+        # The last pixel of a patch is written again and again; its gradient counts once.
+        values = torch.where(inside.unsqueeze(1), values, values.detach())
+    return Paste(target.unsqueeze(1), values)
 
 
 _GEOMETRY = ("height", "width", "source_top", "source_left", "target_top", "target_left")
+
+
+@compilable
+def _locate(
+    patch: Parameters,
+    max_pixels: int,
+    image_width: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """List the pixels of patches row by row: their source and target indices, and which of them exist, (B, L) each."""
+    width, count = patch["width"], patch["height"] * patch["width"]
+    number = torch.arange(max_pixels, device=width.device)
+    inside = number < count
+    number = number.minimum(count - 1)
+    # Faster than dividing integers. Rounding cannot reach the next integer, half a pixel away, below 2**23 pixels.
+    dtype = torch.float32 if max_pixels < 2**23 else torch.float64
+    row = (number.to(dtype).add_(0.5)).div_(width).long()
+    in_window = number.add_(row.mul_(image_width - width))
+    source = in_window + (patch["source_top"] * image_width + patch["source_left"])
+    target = in_window + (patch["target_top"] * image_width + patch["target_left"])
+    return source, target, inside
 
 
 @dataclass(frozen=True)
@@ -113,20 +132,22 @@ class CutPaste(PasteAugmentation):
         aspect = self._sample_aspect(batch, device, generator)
         width = (area * aspect).sqrt().round().clamp(1, image_width).long()
         height = (area / aspect).sqrt().round().clamp(1, image_height).long()
+        free = torch.stack([image_height - height, image_width - width])
+        (source_top, source_left), (target_top, target_left) = integers_up_to(free.expand(2, -1, -1), generator)
         return {
             "height": height,
             "width": width,
-            "source_top": integers_up_to(image_height - height, generator),
-            "source_left": integers_up_to(image_width - width, generator),
-            "target_top": integers_up_to(image_height - height, generator),
-            "target_left": integers_up_to(image_width - width, generator),
-            "window": torch.tensor([self._largest_patch(image_height, image_width)], device="cpu"),
+            "source_top": source_top,
+            "source_left": source_left,
+            "target_top": target_top,
+            "target_left": target_left,
+            "max_pixels": torch.tensor([[self._max_pixels(image_height, image_width)]], device="cpu"),
             **sample_color_jitter(batch, (self.jitter,) * 4, device, generator),
         }
 
-    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """Paste into ``images`` (B, C, H, W); the masks show the pasted rectangles."""
-        return cut_paste(images, parameters)
+    def paste(self, images: torch.Tensor, parameters: Parameters) -> Paste:
+        """Work out the pixels to be written into ``images`` (B, C, H, W): the jittered patches."""
+        return cut_patch(images, parameters)
 
     def _sample_aspect(
         self, batch: int, device: torch.device | str | None, generator: torch.Generator | None
@@ -134,14 +155,14 @@ class CutPaste(PasteAugmentation):
         (low0, high0), (low1, high1) = self.aspect
         if self.aspect_sampling == "log":
             low, high = math.log(min(low0, low1)), math.log(max(high0, high1))
-            return uniform(low, high, batch, device, generator).exp()
-        first = uniform(low0, high0, batch, device, generator)
-        second = uniform(low1, high1, batch, device, generator)
-        return torch.where(uniform(0, 1, batch, device, generator) < 0.5, first, second)
+            return uniform(low, high, batch, device, generator).exp_()
+        choice, first, second = uniform(0, 1, (3, batch), device, generator)
+        return torch.where(choice < 0.5, first * (high0 - low0) + low0, second * (high1 - low1) + low1)
 
-    def _largest_patch(self, image_height: int, image_width: int) -> tuple[int, int]:
-        largest_area = self.area[1] * image_height * image_width
+    def _max_pixels(self, image_height: int, image_width: int) -> int:
+        """Bound the pixels of a patch, whose sides are rounded up by half a pixel at most and limited to the image."""
+        area = self.area[1] * image_height * image_width
         bounds = [bound for interval in self.aspect for bound in interval]
-        height = math.ceil(math.sqrt(largest_area / min(bounds)))
-        width = math.ceil(math.sqrt(largest_area * max(bounds)))
-        return min(height, image_height), min(width, image_width)
+        # height + width at a given area is largest at one end of the aspects.
+        sides = max(math.sqrt(area * aspect) + math.sqrt(area / aspect) for aspect in (min(bounds), max(bounds)))
+        return min(max(math.ceil(area + sides / 2 + 1), image_height, image_width), image_height * image_width)

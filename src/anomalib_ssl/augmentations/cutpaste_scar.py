@@ -10,9 +10,10 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.base import Parameters, PasteAugmentation, scaled_pixels
-from anomalib_ssl.augmentations.color_jitter import color_jitter, sample_color_jitter
+from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
+from anomalib_ssl.augmentations.compilation import compilable
+from anomalib_ssl.augmentations.pixels import Paste, from_unit, gather_pixels, to_unit
 from anomalib_ssl.augmentations.random import integers, integers_up_to, uniform
-from anomalib_ssl.augmentations.windows import gather_window, paste_window, window_positions
 from anomalib_ssl.checks import check_number, check_range
 
 
@@ -23,7 +24,7 @@ def cut_paste_scar(images: torch.Tensor, parameters: Parameters) -> tuple[torch.
     bilinearly from the pixels of the strip alone.
 
     Args:
-        images: Shape (B, C, H, W), values in [0, 1].
+        images: Shape (B, C, H, W), floats in [0, 1] or uint8.
         parameters: Shape (B,) each: ``height``, ``width``, ``source_top`` and ``source_left`` of the strip in pixels;
             ``center_y`` and ``center_x`` of the pasted scar in pixels (the centre of the first pixel is 0.5); ``angle``
             in radians, counter-clockwise; the jitter's strengths (see
@@ -31,56 +32,75 @@ def cut_paste_scar(images: torch.Tensor, parameters: Parameters) -> tuple[torch.
             and width that no strip of the batch exceeds, and the side of a square that holds any of them rotated.
 
     Returns:
-        The changed images (B, C, H, W) and boolean masks (B, 1, H, W) of the pasted pixels.
+        The changed images (B, C, H, W), of the images' data type and memory format, and boolean masks (B, 1, H, W) of
+        the pasted pixels.
     """
+    return cut_scar(images, parameters).onto(images)
+
+
+def cut_scar(images: torch.Tensor, parameters: Parameters) -> Paste:
+    """Work out what :func:`cut_paste_scar` writes: only a window around each scar is computed."""
     # On the host by design: sizes of tensors, known without asking the device.
     strip_height, strip_width, side = parameters["window"].flatten().tolist()
-    strip = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
-    strips = _cut(images, strip, strip_height, strip_width, parameters)
-    rows, cols = _target_window(images, strip, side)
-    position_y, position_x = _position_in_strip(rows, cols, strip)
-    height, width = strip["height"].unsqueeze(2), strip["width"].unsqueeze(2)
-    inside = (position_y > 0) & (position_y < height) & (position_x > 0) & (position_x < width)
-
-    # Clamping to the outermost pixel centres keeps what lies beside the strip out of the interpolation.
-    sample_y = position_y.clamp(min=0.5).minimum(height - 0.5) * (2 / strip_height) - 1
-    sample_x = position_x.clamp(min=0.5).minimum(width - 0.5) * (2 / strip_width) - 1
-    grid = torch.stack([sample_x, sample_y], dim=-1).to(strips.dtype)
-    scars = F.grid_sample(strips, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return paste_window(images, scars, inside.unsqueeze(1), rows, cols)
+    strip = {name: parameters[name].to(images.device).view(-1, 1, 1) for name in _GEOMETRY}
+    source, exists = _locate_strip(strip, strip_height, strip_width, *images.shape[-2:])
+    target, grid, inside = _locate_scar(strip, strip_height, strip_width, side, *images.shape[-2:])
+    strips = to_unit(jitter_pixels(gather_pixels(images, source), parameters, exists)).contiguous()
+    strips = strips.view(*images.shape[:2], strip_height, strip_width)
+    scars = F.grid_sample(strips, grid.to(strips.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+    return Paste(target, from_unit(scars.flatten(2), images.dtype), inside)
 
 
 _GEOMETRY = ("height", "width", "source_top", "source_left", "center_y", "center_x", "angle")
 
 
-def _cut(images: torch.Tensor, strip: Parameters, height: int, width: int, parameters: Parameters) -> torch.Tensor:
-    """Read the upright strips into the top left corner of (B, C, height, width) and jitter their colours."""
-    row = torch.arange(height, device=images.device)
-    col = torch.arange(width, device=images.device)
-    rows = (strip["source_top"] + row).clamp(max=images.shape[-2] - 1)
-    cols = (strip["source_left"] + col).clamp(max=images.shape[-1] - 1)
-    inside = ((row < strip["height"]).unsqueeze(2) & (col < strip["width"]).unsqueeze(1)).unsqueeze(1)
-    return color_jitter(gather_window(images, rows, cols), parameters, inside)
+@compilable
+def _locate_strip(
+    strip: Parameters, window_height: int, window_width: int, image_height: int, image_width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """List the pixels of windows with the upright strips in their top left corners, from parameters (B, 1, 1).
+
+    Returns:
+        Indices (B, 1, L) and which of the pixels belong to the strip (B, L).
+    """
+    row = torch.arange(window_height, device=strip["height"].device).unsqueeze(1)
+    col = torch.arange(window_width, device=strip["width"].device)
+    source_row = (strip["source_top"] + row).clamp_(max=image_height - 1)
+    source_col = (strip["source_left"] + col).clamp_(max=image_width - 1)
+    index = (source_row * image_width + source_col).flatten(1).unsqueeze(1)
+    return index, ((row < strip["height"]) & (col < strip["width"])).flatten(1)
 
 
-def _target_window(images: torch.Tensor, strip: Parameters, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns (B, side) of a window around each pasted scar."""
-    image_height, image_width = images.shape[-2:]
-    top = (strip["center_y"] - side / 2).floor().clamp(min=0).squeeze(1).long()
-    left = (strip["center_x"] - side / 2).floor().clamp(min=0).squeeze(1).long()
-    rows = window_positions(top, min(side, image_height), image_height)
-    cols = window_positions(left, min(side, image_width), image_width)
-    return rows, cols
+@compilable
+def _locate_scar(
+    strip: Parameters, window_height: int, window_width: int, side: int, image_height: int, image_width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rotate the pixels around each scar back into its upright strip, from parameters (B, 1, 1).
+
+    Returns:
+        Indices (B, 1, L) of the pixels, their positions in the window of the strip as ``grid_sample`` takes them
+        (B, side, side, 2), and which of them lie in the scar (B, 1, L).
+    """
+    height, width, angle = strip["height"], strip["width"], strip["angle"]
+    y = _window(strip["center_y"], side, image_height).unsqueeze(2)
+    x = _window(strip["center_x"], side, image_width).unsqueeze(1)
+    offset_y, offset_x = y + 0.5 - strip["center_y"], x + 0.5 - strip["center_x"]
+    cos, sin = angle.cos(), angle.sin()
+    strip_y = offset_x * sin + offset_y * cos + height / 2
+    strip_x = offset_x * cos - offset_y * sin + width / 2
+    inside = (strip_y > 0) & (strip_y < height) & (strip_x > 0) & (strip_x < width)
+    # Clamping to the outermost pixel centres keeps what lies beside the strip out of the interpolation.
+    sample_y = strip_y.clamp(min=0.5).minimum(height - 0.5) * (2 / window_height) - 1
+    sample_x = strip_x.clamp(min=0.5).minimum(width - 0.5) * (2 / window_width) - 1
+    index = (y * image_width + x).flatten(1).unsqueeze(1)
+    return index, torch.stack([sample_x, sample_y], dim=-1), inside.flatten(1).unsqueeze(1)
 
 
-def _position_in_strip(rows: torch.Tensor, cols: torch.Tensor, strip: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotate the window's pixel centres back into the upright strip: y and x in pixels from its corner, (B, h, w)."""
-    y = (rows + 0.5 - strip["center_y"]).unsqueeze(2)
-    x = (cols + 0.5 - strip["center_x"]).unsqueeze(1)
-    cos, sin = strip["angle"].cos().unsqueeze(2), strip["angle"].sin().unsqueeze(2)
-    position_y = x * sin + y * cos + strip["height"].unsqueeze(2) / 2
-    position_x = x * cos - y * sin + strip["width"].unsqueeze(2) / 2
-    return position_y, position_x
+def _window(center: torch.Tensor, side: int, limit: int) -> torch.Tensor:
+    """Positions (B, side) around centres (B, 1, 1): near a border the window moves back rather than being cut."""
+    side = min(side, limit)
+    start = (center.squeeze(2) - side / 2).floor().clamp(min=0, max=limit - side).long()
+    return start + torch.arange(side, device=center.device)
 
 
 @dataclass(frozen=True)
@@ -154,21 +174,23 @@ class CutPasteScar(PasteAugmentation):
         cos, sin = angle.cos().abs(), angle.sin().abs()
         box_height = (height * cos + width * sin).ceil().clamp(max=image_height)
         box_width = (height * sin + width * cos).ceil().clamp(max=image_width)
+        free = [image_height - height, image_width - width, image_height - box_height, image_width - box_width]
+        source_top, source_left, top, left = integers_up_to(torch.stack(free).long(), generator)
         return {
             "height": height,
             "width": width,
             "angle": angle,
-            "source_top": integers_up_to(image_height - height, generator),
-            "source_left": integers_up_to(image_width - width, generator),
-            "center_y": integers_up_to((image_height - box_height).long(), generator) + box_height / 2,
-            "center_x": integers_up_to((image_width - box_width).long(), generator) + box_width / 2,
+            "source_top": source_top,
+            "source_left": source_left,
+            "center_y": top + box_height / 2,
+            "center_x": left + box_width / 2,
             "window": torch.tensor([[lengths[1], widths[1], largest_side + 1]], device="cpu"),
             **sample_color_jitter(batch, (self.jitter,) * 4, device, generator),
         }
 
-    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """Paste into ``images`` (B, C, H, W); the masks show the pasted scars."""
-        return cut_paste_scar(images, parameters)
+    def paste(self, images: torch.Tensor, parameters: Parameters) -> Paste:
+        """Work out the pixels to be written into ``images`` (B, C, H, W): the jittered, rotated strips."""
+        return cut_scar(images, parameters)
 
     def _scaled(self, pixels: tuple[int, int], shape: tuple[int, ...] | torch.Size) -> tuple[int, int]:
         low, high = (max(scaled_pixels(bound, shape, self.reference_size), 1) for bound in pixels)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Random numbers from a torch generator, one value per sample of a batch, without a host synchronisation."""
+"""Random numbers from a torch generator, drawn for the whole batch without a host synchronisation."""
 
 import torch
 
@@ -9,23 +9,24 @@ import torch
 def uniform(
     low: float,
     high: float,
-    size: int,
+    size: int | tuple[int, ...],
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Draw ``size`` floats uniformly from ``[low, high)``, shape (size,)."""
-    return torch.rand(size, device=device, generator=generator) * (high - low) + low
+    """Draw floats uniformly from ``[low, high)``, shape ``size``."""
+    return torch.rand(size, device=device, generator=generator).mul_(high - low).add_(low)
 
 
 def integers(
     low: int,
     high: int,
-    size: int,
+    size: int | tuple[int, ...],
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Draw ``size`` integers uniformly from ``{low, ..., high}``, both ends included, shape (size,)."""
-    return torch.randint(low, high + 1, (size,), device=device, generator=generator)
+    """Draw integers uniformly from ``{low, ..., high}``, both ends included, shape ``size``."""
+    size = (size,) if isinstance(size, int) else size
+    return torch.randint(low, high + 1, size, device=device, generator=generator)
 
 
 def integers_up_to(high: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -33,3 +34,19 @@ def integers_up_to(high: torch.Tensor, generator: torch.Generator | None = None)
     draw = torch.rand(high.shape, device=high.device, generator=generator)
     # The product can round up to high + 1 in float32.
     return (draw * (high + 1)).long().minimum(high)
+
+
+def host_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """Give a generator on the host whose numbers are decided by ``generator`` wherever that lives.
+
+    A generator on an accelerator keeps its seed and position on the host, so that asking for them does not make the
+    host wait.
+
+    Returns:
+        The generator itself where it lives on the CPU; none, which means torch's own CPU generator, for none.
+    """
+    if generator is None or generator.device.type == "cpu":
+        return generator
+    # An odd multiplier keeps different positions of one seed apart.
+    seed = generator.initial_seed() + 0x9E3779B97F4A7C15 * (generator.get_offset() + 1)
+    return torch.Generator().manual_seed(seed % 2**63)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
+from anomalib_ssl.augmentations.compilation import compilable
+from anomalib_ssl.augmentations.pixels import gather_pixels
 from anomalib_ssl.augmentations.random import integers
-from anomalib_ssl.augmentations.windows import gather_window
 from anomalib_ssl.checks import check_number
 
 
@@ -22,12 +23,20 @@ def shift_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
             Their absolute values must be smaller than H and W.
 
     Returns:
-        The translated images (B, C, H, W), equal to a reflect-padded image cropped at the shifted position.
+        The translated images (B, C, H, W), equal to a reflect-padded image cropped at the shifted position, of the
+        images' data type and memory format; the images themselves where the parameters are empty.
     """
-    height, width = images.shape[-2:]
-    rows = _reflect(parameters["shift_y"].to(images.device), height)
-    cols = _reflect(parameters["shift_x"].to(images.device), width)
-    return gather_window(images, rows, cols)
+    if "shift_y" not in parameters:
+        return images
+    shift_y, shift_x = (parameters[name].to(images.device) for name in ("shift_y", "shift_x"))
+    index = _locate(shift_y, shift_x, *images.shape[-2:])
+    return gather_pixels(images, index).view(images.shape)
+
+
+@compilable
+def _locate(shift_y: torch.Tensor, shift_x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    rows, cols = _reflect(shift_y, height), _reflect(shift_x, width)
+    return (rows.unsqueeze(2) * width + cols.unsqueeze(1)).flatten(1).unsqueeze(1)
 
 
 def _reflect(shift: torch.Tensor, size: int) -> torch.Tensor:
@@ -75,19 +84,19 @@ class RandomShift(Augmentation):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Parameters:
-        """Draw ``shift_y`` and ``shift_x`` (B,) uniformly from {-max_shift, ..., max_shift}."""
+        """Draw ``shift_y`` and ``shift_x`` (B,) uniformly from {-max_shift, ..., max_shift}; nothing for 0."""
         largest = scaled_pixels(self.max_shift, shape, self.reference_size)
         if largest >= min(shape[-2:]):
             msg = f"max_shift must be smaller than the image, got {largest} pixels for images of {tuple(shape[-2:])}."
             raise ValueError(msg)
-        return {
-            "shift_y": integers(-largest, largest, shape[0], device, generator),
-            "shift_x": integers(-largest, largest, shape[0], device, generator),
-        }
+        if largest == 0:
+            return {}
+        shift_y, shift_x = integers(-largest, largest, (2, shape[0]), device, generator)
+        return {"shift_y": shift_y, "shift_x": shift_x}
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Translate ``images`` (B, C, H, W); every pixel counts as written."""
-        masks = torch.ones_like(images[:, :1], dtype=torch.bool)
+        masks = torch.ones_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         return shift_images(images, parameters), masks
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:

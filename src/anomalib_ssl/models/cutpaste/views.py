@@ -8,7 +8,16 @@ from typing import Literal
 
 import torch
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift
+from anomalib_ssl.augmentations import (
+    ColorJitter,
+    CutPaste,
+    CutPasteScar,
+    Paste,
+    PasteAugmentation,
+    RandomShift,
+    color_jitter,
+    shift_images,
+)
 from anomalib_ssl.checks import check_choice
 
 VARIANTS = ("normal", "scar", "union", "3way")
@@ -51,31 +60,48 @@ class CutPasteViews:
         return 3 if self.variant == "3way" else 2
 
     def __call__(
-        self, images: torch.Tensor, generator: torch.Generator | None = None
+        self,
+        images: torch.Tensor,
+        generator: torch.Generator | None = None,
+        out: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Make views and labels.
 
         Args:
-            images: Normal images (B, C, H, W) in [0, 1].
+            images: Normal images (B, C, H, W), floats in [0, 1] or uint8.
             generator: Source of randomness on the images' device.
+            out: Where to put the views, for example those of an earlier call that are needed no longer: on a CPU, fresh
+                memory for a large batch costs more than the pastes themselves.
 
         Returns:
             Views (V * B, C, H, W), first all base images, then all of each kind of paste; and labels (V * B,), where 0
-            is the base image.
+            is the base image. The views keep the images' data type and memory format.
+
+        Raises:
+            ValueError: If ``out`` does not fit the views.
         """
-        images, _ = self.shift(images, generator)
-        images, _ = self.jitter(images, generator)
-        views = torch.cat([images, *self._pasted(images, generator)])
+        shape = (self.num_classes * len(images), *images.shape[1:])
+        if out is not None and (out.shape != shape or out.dtype != images.dtype or out.device != images.device):
+            msg = (
+                f"out must be a tensor of shape {shape}, {images.dtype} on {images.device}, "
+                f"got {tuple(out.shape)}, {out.dtype} on {out.device}."
+            )
+            raise ValueError(msg)
+        images = shift_images(images, self.shift.sample(images.shape, images.device, generator))
+        images = color_jitter(images, self.jitter.sample(images.shape, images.device, generator))
+        views = torch.cat([images] * self.num_classes, out=out)
+        for view, pastes in zip(views.split(len(images))[1:], self._pastes(images, generator), strict=True):
+            for paste in pastes:
+                paste.write_(view)
         labels = torch.arange(self.num_classes, device=images.device).repeat_interleave(len(images))
         return views, labels
 
-    def _pasted(self, images: torch.Tensor, generator: torch.Generator | None) -> list[torch.Tensor]:
-        if self.variant == "normal":
-            return [self.patch(images, generator)[0]]
-        if self.variant == "scar":
-            return [self.scar(images, generator)[0]]
-        patched, scarred = self.patch(images, generator)[0], self.scar(images, generator)[0]
-        if self.variant == "3way":
-            return [patched, scarred]
-        choice = torch.rand(len(images), 1, 1, 1, device=images.device, generator=generator) < 0.5
-        return [torch.where(choice, patched, scarred)]
+    def _pastes(self, images: torch.Tensor, generator: torch.Generator | None) -> list[list[Paste]]:
+        """Pastes to be written into each view but the first."""
+        kinds: dict[str, PasteAugmentation] = {"normal": self.patch, "scar": self.scar}
+        used = [kinds[self.variant]] if self.variant in kinds else list(kinds.values())
+        pastes = [kind.paste(images, kind.sample(images.shape, images.device, generator)) for kind in used]
+        if self.variant != "union":
+            return [[paste] for paste in pastes]
+        chosen = torch.rand(len(images), device=images.device, generator=generator) < 0.5
+        return [[pastes[0].only(chosen), pastes[1].only(~chosen)]]

@@ -1,0 +1,92 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Reading and writing chosen pixels of a batch: exact, with no loop over the batch, in either memory format.
+
+Pixels are named by their index into the flattened image, shape (B, 1, L). L is the same for the whole batch and known
+to the host, so that nothing waits for the device; a sample with fewer pixels names its last one again.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+
+def gather_pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Read pixels.
+
+    Args:
+        images: Shape (B, C, H, W).
+        index: Positions in the flattened image, shape (B, 1, L).
+
+    Returns:
+        The pixels (B, C, L), channels last in memory where the images are.
+    """
+    channels = images.shape[1]
+    if is_channels_last(images):
+        pixels = images.permute(0, 2, 3, 1).flatten(1, 2)
+        return pixels.gather(1, index.transpose(1, 2).expand(-1, -1, channels)).transpose(1, 2)
+    return images.flatten(2).gather(2, index.expand(-1, channels, -1))
+
+
+def is_channels_last(images: torch.Tensor) -> bool:
+    """Whether images (B, C, H, W) have their channels last in memory, and not only formally so."""
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+
+
+def to_unit(pixels: torch.Tensor) -> torch.Tensor:
+    """Convert pixels of any data type to floats in [0, 1], in float32 at least, for arithmetic."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float().mul_(1 / 255)
+    return pixels.to(torch.promote_types(pixels.dtype, torch.float32))
+
+
+def from_unit(pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Convert floats in [0, 1] to a data type; uint8 rounds to the nearest of 256 levels."""
+    return pixels.mul(255).round_().to(dtype) if dtype == torch.uint8 else pixels.to(dtype)
+
+
+@dataclass(frozen=True)
+class Paste:
+    """Pixels to be written into a batch of images.
+
+    Attributes:
+        index: Positions in the flattened image, shape (B, 1, L); a position may occur again with the same value.
+        values: New pixels, shape (B, C, L).
+        inside: Boolean, shape (B, 1, L): which of the pixels shall be written. None writes all.
+    """
+
+    index: torch.Tensor
+    values: torch.Tensor
+    inside: torch.Tensor | None = None
+
+    def only(self, chosen: torch.Tensor) -> "Paste":
+        """Restrict to the samples where ``chosen`` (B,) is true."""
+        chosen = chosen.view(-1, 1, 1)
+        return replace(self, inside=chosen.expand_as(self.index) if self.inside is None else self.inside & chosen)
+
+    def write_(self, images: torch.Tensor) -> None:
+        """Write into ``images`` (B, C, H, W), in place."""
+        self._write(images, images)
+
+    def onto(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write into a copy of ``images`` (B, C, H, W).
+
+        Returns:
+            The changed images (B, C, H, W) and boolean masks (B, 1, H, W) of the pixels written.
+        """
+        dense = images.is_contiguous() or is_channels_last(images)
+        result = images.clone(memory_format=torch.preserve_format if dense else torch.contiguous_format)
+        self._write(result, images)
+        masks = torch.zeros_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        written = torch.ones_like(self.index, dtype=torch.bool) if self.inside is None else self.inside
+        masks.flatten(2).scatter_(2, self.index, written)
+        return result, masks
+
+    def _write(self, result: torch.Tensor, images: torch.Tensor) -> None:
+        values = self.values
+        if self.inside is not None:
+            values = torch.where(self.inside, values, gather_pixels(images, self.index))
+        batch, channels = result.shape[:2]
+        # A view, so that a layout that cannot be written in place is an error rather than lost.
+        result.view(batch, channels, -1).scatter_(2, self.index.expand(-1, channels, -1), values)
