@@ -1,0 +1,279 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The benchmarks measure what they say; how fast anything is, is not tested."""
+
+import importlib
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Imports a module of the benchmarks as a script there would."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+class FakeClock:
+    """A clock that only moves when told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, seconds):
+        self.now += seconds
+
+
+# The measuring core
+
+
+def test_timing_counts_seconds_per_call_in_turns(load):
+    measure = load("harness.measure")
+    clock, calls = FakeClock(), []
+
+    def work(name, seconds):
+        calls.append(name)
+        clock.advance(seconds)
+
+    competitors = [
+        measure.Competitor("slow", lambda: work("slow", 3.0), warmup=1),
+        measure.Competitor("fast", lambda: work("fast", 0.5), warmup=2),
+    ]
+    timings = measure.measure(competitors, repeats=2, min_seconds=1.0, clock=clock)
+    assert calls == ["slow"] + 2 * ["fast"] + ["slow", "fast", "fast"] + ["fast", "fast", "slow"]
+    assert {name: timing.repeats for name, timing in timings.items()} == {"slow": (3.0, 3.0), "fast": (0.5, 0.5)}
+    assert timings["slow"].median == 3.0
+    assert timings["slow"].spread == 0.0
+
+
+def test_timing_includes_the_wait_for_the_device(load):
+    measure = load("harness.measure")
+    clock = FakeClock()
+    competitors = [measure.Competitor("asynchronous", lambda: None)]
+    timings = measure.measure(competitors, 3, 1.0, synchronize=lambda: clock.advance(2.0), clock=clock)
+    assert timings["asynchronous"].repeats == (2.0, 2.0, 2.0)
+
+
+def test_compilation_is_told_apart(load):
+    measure = load("harness.measure")
+    clock, durations = FakeClock(), iter([60.0, *[1.0] * 10])
+    competitors = [measure.Competitor("compiled", lambda: clock.advance(next(durations)), warmup=2)]
+    timing = measure.measure(competitors, repeats=3, clock=clock)["compiled"]
+    assert timing.median == 1.0
+    assert timing.first_use_seconds == 59.0
+
+
+def test_quartiles(load):
+    timing = load("harness.measure").Timing((4.0, 1.0, 2.0, 3.0, 5.0))
+    assert timing.quartiles == (2.0, 3.0, 4.0)
+    assert timing.spread == pytest.approx(2 / 3)
+
+
+def test_what_cannot_run_is_skipped_with_the_reason(load):
+    measure = load("harness.measure")
+
+    def refuse():
+        raise TypeError("no uint8\nand more")
+
+    competitors = [measure.Competitor("refuses", refuse), measure.Competitor("runs", lambda: None)]
+    timings = measure.measure(competitors, repeats=1, min_seconds=0.0)
+    assert timings["refuses"] == measure.Skipped("TypeError: no uint8")
+    assert len(timings["runs"].repeats) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda x: x + 1, 1.0),
+        (lambda x: (x + 1) + (x + 2), 3.0),
+        (lambda x: ((x + 1) * 2) * 3, 2.0),
+        (lambda x: torch.cat([x.clone() for _ in range(4)]), 2.0),  # four clones and their sum, four times as large
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_peak_memory_of_known_cases(load, call, expected, device):
+    images = torch.ones(512, 512, device=device)
+    ratio = load("harness.memory").peak_over_output(lambda: call(images), device)
+    assert ratio == pytest.approx(expected, rel=1e-3)
+
+
+def test_clock_of_updates_leaves_out_warmup_and_validation(load):
+    clock = load("harness.updates").UpdateClock(warmup=2)
+    clock.ends = [0.0, 10.0, 11.0, 12.0, 20.0, 21.5]
+    clock.after_validation = {4, 6}
+    clock.losses = [torch.tensor(float(loss)) for loss in range(20)]
+    assert clock.intervals == [1.0, 1.0, 1.5]
+    assert clock.final_loss == 18.5
+
+
+def test_report(load, tmp_path):
+    report, measure = load("harness.report"), load("harness.measure")
+    table = report.Table("Title", (report.Column("name", "competitor"), report.Column("ratio", "x", ".1f")))
+    table.add("ours", measure.Timing((1.0, 2.0)), ratio=0.5)
+    table.add("theirs", measure.Timing((1.0,)))
+    table.add("others", measure.Skipped("TypeError: no"))
+    out, markdown = tmp_path / "result.json", tmp_path / "result.md"
+    report.save("name", {"out": out}, [table], out, markdown)
+    assert json.loads(out.read_text())["tables"][0]["skipped"] == {"others": "TypeError: no"}
+    text = markdown.read_text()
+    assert "| competitor | x |\n| --- | --- |\n| ours | 0.5 |\n| theirs |  |" in text
+    assert "* Skipped: others (TypeError: no)" in text
+
+
+# The references
+
+
+@pytest.fixture
+def photograph(load) -> Image.Image:
+    return Image.fromarray(load("harness.photographs").photograph(96, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("module", ["pil", "tensor"])
+@pytest.mark.parametrize("name", ["cut_paste", "cut_paste_scar"])
+def test_references_paste_inside_their_place_only(load, photograph, module, name):
+    reference = load(f"competitors.{module}")
+    random.seed(0)
+    torch.manual_seed(0)
+    original = pil_to_tensor(photograph).float() / 255
+    for _ in range(10):
+        source = photograph if module == "pil" else original
+        result, place = getattr(reference, name)(source)
+        result = pil_to_tensor(result).float() / 255 if module == "pil" else result
+        changed = (result != original).any(dim=0)
+        assert changed[place.slices[1:]].float().mean() > 0.3  # a rotated strip leaves the corners of its place
+        changed[place.slices[1:]] = False
+        assert not changed.any()
+        assert torch.equal(pil_to_tensor(photograph).float() / 255, original)
+
+
+@pytest.mark.parametrize("module", ["pil", "tensor"])
+def test_references_make_three_different_views(load, photograph, module):
+    source = photograph if module == "pil" else pil_to_tensor(photograph).float() / 255
+    for task, make in load(f"competitors.{module}").VIEWS.items():
+        views = make(source)
+        assert views.dtype == torch.float32
+        assert views.shape == ((3, 3, 96, 96) if task in ("pastes", "training") else (3, 96, 96))
+        if views.ndim == 4:
+            assert not torch.equal(views[0], views[1])
+            assert not torch.equal(views[0], views[2])
+
+
+def test_patches_and_strips_are_in_the_papers_ranges(load):
+    draw = load("competitors.draw")
+    random.seed(0)
+    sizes = np.array([draw.draw_patch(256, 256) for _ in range(500)])
+    areas, aspects = sizes.prod(axis=1) / 256**2, sizes[:, 1] / sizes[:, 0]
+    assert 0.019 < areas.min() < 0.03
+    assert 0.14 < areas.max() < 0.152
+    assert 0.29 < aspects.min() < 0.4
+    assert 3.0 < aspects.max() < 3.4
+    lengths, widths, angles = np.array([draw.draw_strip() for _ in range(500)]).T
+    assert (lengths.min(), lengths.max(), widths.min(), widths.max()) == (10, 25, 2, 16)
+    assert 40 < np.abs(angles).max() <= 45
+
+
+# The commands
+
+
+def check(result, path, tables) -> dict:
+    """Check what every benchmark's file holds."""
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result))
+    assert {"date", "command", "commit", "dirty", "cpu", "cores", "threads", "gpu", "cuda"} <= set(result["machine"])
+    assert {"torch", "torchvision", "kornia", "anomalib"} <= set(result["machine"])
+    assert len(result["tables"]) == tables
+    for table in result["tables"]:
+        assert table["rows"][0]["ratio"] == pytest.approx(1.0)
+        for row in table["rows"]:
+            assert row["median_seconds"] > 0
+            assert row["quartile_seconds"][0] <= row["median_seconds"] <= row["quartile_seconds"][1]
+            assert row["spread"] >= 0
+            assert row["ratio"] > 0
+    return result
+
+
+def test_augmentation_throughput(load, tmp_path):
+    out = tmp_path / "result.json"
+    result = load("augmentation_throughput").benchmark(
+        batch_sizes=[2],
+        compile_batch_sizes=[],
+        image_size=64,
+        tasks=["pastes", "CutPasteScar"],
+        devices=["cpu"],
+        workers=1,
+        repeats=2,
+        min_seconds=0.0,
+        out=out,
+        markdown=tmp_path / "result.md",
+    )
+    check(result, out, tables=2)
+    three, scar = ({row["name"]: row for row in table["rows"]} for table in result["tables"])
+    assert {row["augmented_views"] for name, row in three.items() if name.startswith("ours")} == {2}
+    assert {row["augmented_views"] for name, row in scar.items() if name.startswith("ours")} == {1}
+    (union,) = (row for name, row in three.items() if "FoundAD" in name)
+    assert union["ratio_per_view"] == pytest.approx(union["ratio"] / 2)
+    fresh = (name for name in three if name.startswith(("ours", "limit")) and "out=" not in name)
+    assert all(three[name]["memory"] >= 1 for name in fresh)
+    assert three["ours, float32, contiguous, out="]["memory"] < 1
+    assert not any(table["skipped"] for table in result["tables"])
+
+
+def test_training_step(load, tmp_path):
+    out = tmp_path / "result.json"
+    result = load("training_step").benchmark(
+        batch_size=2,
+        precision="32-true",
+        image_size=64,
+        backbone="resnet10t",
+        num_images=4,
+        file_size=64,
+        updates=2,
+        warmup=1,
+        workers=[0],
+        rounds=1,
+        repeats=1,
+        compiled=False,
+        device="cpu",
+        out=out,
+        markdown=tmp_path / "result.md",
+    )
+    parts, networks = check(result, out, tables=2)["tables"]
+    names = ("next_batch", "to_device", "resize", "augmentation", "network", "rest")
+    for row in parts["rows"]:
+        assert all(row[name] > 0 for name in names)
+        assert sum(row[name] for name in names) == pytest.approx(1.0)
+    assert len(networks["rows"]) == 4
+
+
+def test_end_to_end(load, tmp_path):
+    out = tmp_path / "result.json"
+    result = load("end_to_end").benchmark(
+        num_images=4,
+        file_size=64,
+        batch_size=2,
+        updates=4,
+        warmup=1,
+        workers=[0],
+        rounds=1,
+        device="cpu",
+        out=out,
+        markdown=tmp_path / "result.md",
+    )
+    (table,) = check(result, out, tables=1)["tables"]
+    assert [row["name"].split(",")[0] for row in table["rows"]] == ["stock loader", "images in memory"]
+    for row in table["rows"]:
+        assert 0 < row["first_update_seconds"] < row["run_seconds"]
+        assert row["final_loss"] > 0
+        assert 0 <= row["image_auroc"] <= 1
