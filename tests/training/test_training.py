@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from anomalib.data import MVTecAD
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
@@ -119,6 +120,45 @@ class Clock:
     def __call__(self):
         """Tell the time."""
         return self.now
+
+
+class CountingBar(UpdateProgressBar):
+    """Note at which updates the metrics are read."""
+
+    def __init__(self):
+        super().__init__()
+        self.read_at = []
+
+    def get_metrics(self, trainer, module):
+        self.read_at.append(trainer.global_step)
+        return super().get_metrics(trainer, module)
+
+
+@pytest.mark.parametrize(("seconds_per_update", "expected"), [(0.2, [1, 4, 7, 10, 12]), (1.0, list(range(1, 13)))])
+def test_metrics_are_read_twice_a_second_and_at_the_end(
+    tmp_path, mvtec_root, monkeypatch, seconds_per_update, expected
+):
+    clock = Clock()
+    monkeypatch.setattr("anomalib_ssl.training.progress.time.monotonic", clock)
+
+    class Advance(Callback):
+        def on_train_batch_start(self, *args):
+            clock.now += seconds_per_update
+
+    bar = CountingBar()
+    trainer = Trainer(
+        logger=False,
+        enable_checkpointing=False,
+        accelerator="cpu",
+        callbacks=[bar, Advance()],
+        limit_val_batches=0,
+        default_root_dir=tmp_path,
+    )
+    datamodule = MVTecAD(root=mvtec_root, category="plate", train_batch_size=3, num_workers=0)
+    model = CutPaste(backbone="test_resnet", image_size=32, max_updates=12, visualizer=False)
+    trainer.fit(model, datamodule=datamodule)
+    assert bar.read_at == expected
+    assert (bar.train_progress_bar.completed, bar.train_progress_bar.total) == (12, 12)
 
 
 def run_notice(monkeypatch, *, seconds_per_update, total, first=0):

@@ -1,76 +1,111 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How training images reach the model outside the training loop."""
+"""Training batches drawn from memory, in place of a loader that decodes images again and again."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from anomalib.data import AnomalibDataset
-from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.data import ImageBatch
 from lightning.pytorch import Trainer
-from torch import nn
-from torch.utils.data import DataLoader, SequentialSampler
-from torchvision.transforms.v2 import Resize, Transform
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Transform
+
+from anomalib_ssl.training.memory import ImageMemory
+from anomalib_ssl.training.shuffle import BatchOrder
 
 
-def clean_training_images(
-    trainer: Trainer, pre_processor: nn.Module | None, device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Go once over the training images in a fixed order, treated as test images are.
+class TrainingFeed:
+    """Batches of training images from memory, as Lightning takes them from a loader.
 
-    Training augmentations of the datamodule are left out; what it does to test images, such as a crop, is done.
+    Iterating goes on where the run is: at the batch after the last one that was completed, also after a checkpoint was
+    loaded, whether it was written at the end of an epoch or within.
 
     Args:
-        trainer: A Trainer whose training data is set up.
-        pre_processor: anomalib's pre-processor, whose transform the images get.
-        device: Where the images shall be.
+        loader: The loader in whose place batches are drawn.
+        memory: Its images.
+        transform: What is done to each image each time it is drawn.
+        order: Which images form which batch.
+        seed: Seed of the order, at least 0.
+        trainer: The Trainer whose run is fed.
+        updates_per_epoch: Optimiser updates per epoch, drawn from consecutive passes. An epoch is one pass if None.
 
-    Yields:
-        Batches (B, C, H, W), values in [0, 1].
+    Attributes:
+        clean: The training images as test images are seen, in batches (B, C, H, W) of float32 on the host, once they
+            have been read; empty before, and where they are not kept.
     """
-    transform = getattr(pre_processor, "transform", None)
-    augmentations = _test_augmentations(trainer, transform)
-    for loader in training_loaders(trainer):
-        for batch in _clean_loader(loader, augmentations):
-            images: torch.Tensor = batch.image.to(device)
-            yield transform(images) if transform is not None else images
 
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        memory: ImageMemory,
+        transform: Transform | None,
+        order: BatchOrder,
+        seed: int,
+        trainer: Trainer,
+        updates_per_epoch: int | None = None,
+    ) -> None:
+        self.loader = loader
+        self.dataset: Any = loader.dataset
+        self.memory = memory
+        self.transform = transform
+        self.order = order
+        self.seed = seed
+        self.trainer = trainer
+        self.updates_per_epoch = updates_per_epoch
+        self.clean: list[torch.Tensor] = []
+        self._pass: tuple[int, int] | None = None
+        self._indices = self._on_device = torch.empty(0, dtype=torch.int64)
 
-def num_training_images(trainer: Trainer) -> int:
-    """Number of training images of a Trainer whose training data is set up."""
-    datasets: list[Any] = [loader.dataset for loader in training_loaders(trainer)]
-    return sum(map(len, datasets))
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        if self.updates_per_epoch is None:
+            return len(self.order)
+        return self.updates_per_epoch * self.trainer.accumulate_grad_batches
 
+    def __iter__(self) -> Iterator[ImageBatch]:
+        """Go through one epoch."""
+        # Read when the first batch is drawn: Lightning makes iterators before it loads a checkpoint.
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        for number in range(done, done + len(self)):
+            yield self.batch(number)
 
-def training_loaders(trainer: Trainer) -> list[DataLoader[Any]]:
-    """The Trainer's training loaders; setting them up first where Lightning has not yet done so."""
-    trainer.fit_loop.setup_data()
-    combined = trainer.fit_loop._combined_loader
-    return [] if combined is None else list(combined.flattened)
+    def batch(self, number: int) -> ImageBatch:
+        """Draw one batch of the run.
 
+        Args:
+            number: Number of the batch since the start of the run, from 0.
 
-def _test_augmentations(trainer: Trainer, transform: Transform | None) -> Transform | None:
-    """What the datamodule does to a test image as it is read, else the model's resizing, as anomalib does by itself."""
-    test_data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
-    if isinstance(test_data, AnomalibDataset):
-        return test_data.augmentations
-    resizes: list[Any] = extract_transforms_by_type(transform, Resize)
-    return resizes[0] if resizes else None
+        Returns:
+            The batch on the training device: images float32 (B, C, H, W), values in [0, 1] unless the datamodule's
+            augmentations change that.
+        """
+        number_of_pass, batch = self._locate(number)
+        self._load_pass(number_of_pass)
+        bounds = self.order.bounds(batch)
+        return self.memory.batch(self._indices[bounds], self._on_device[bounds], self.transform)
 
+    def state_dict(self) -> dict[str, int]:
+        """What a resumed run needs besides Lightning's own counts, for runs without a seed of their own."""
+        return {"seed": self.seed}
 
-def _clean_loader(loader: DataLoader[Any], augmentations: Transform | None) -> DataLoader[Any]:
-    dataset: Any = loader.dataset
-    if isinstance(dataset, AnomalibDataset):
-        dataset = copy.copy(dataset)
-        dataset.augmentations = augmentations
-    return DataLoader(
-        dataset,
-        batch_size=loader.batch_size,
-        sampler=SequentialSampler(dataset),
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-    )
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on with the order of the interrupted run."""
+        self.seed = state_dict["seed"]
+
+    def _locate(self, number: int) -> tuple[int, int]:
+        """Pass, and batch within it."""
+        if self.updates_per_epoch is not None and not self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            return divmod(number, len(self.order))
+        # An epoch may end before the pass does, by limit_train_batches; the next one begins a new pass.
+        number_of_pass, batch = divmod(number, int(self.trainer.num_training_batches))
+        return number_of_pass, batch % len(self.order)
+
+    def _load_pass(self, number: int) -> None:
+        if self._pass == (self.seed, number):
+            return
+        self._pass = self.seed, number
+        self._indices = self.order.indices(self.seed, number)
+        pinned = self._indices.pin_memory() if self.memory.device.type == "cuda" else self._indices
+        self._on_device = pinned.to(self.memory.device, non_blocking=True)

@@ -18,7 +18,8 @@ from torch import nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_ssl.training.budget import UpdateBudget
-from anomalib_ssl.training.feed import num_training_images
+from anomalib_ssl.training.clean_images import num_training_images
+from anomalib_ssl.training.in_memory import InMemoryFeed
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.statistics import FitStatistics
 
@@ -34,11 +35,16 @@ class SelfSupervisedMixin(Base):
     """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
 
     A model sets ``max_updates`` and implements ``training_step``, ``configure_optimizers`` and :meth:`fit_statistics`.
+    It may set ``in_memory``, ``memory_limits`` and ``updates_per_epoch``, which are described at
+    :class:`~anomalib_ssl.training.in_memory.InMemoryFeed`.
     Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
     subclasses; hence a mixin rather than a common base class.
     """
 
     max_updates: int
+    in_memory: bool = True
+    memory_limits: tuple[float, float] = (4.0, 16.0)
+    updates_per_epoch: int | None = None
     min_training_images = 2
 
     @abstractmethod
@@ -46,9 +52,10 @@ class SelfSupervisedMixin(Base):
         """Estimate what scoring needs from clean training images, given as batches (B, C, H, W) in [0, 1]."""
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Add the update budget, the statistics and the progress display to anomalib's callbacks."""
+        """Add the training feed, the update budget, the statistics and the progress display to anomalib's callbacks."""
         callbacks: list[Callback] = [
             *super().configure_callbacks(),  # type: ignore[misc]
+            InMemoryFeed(self.in_memory, self.memory_limits, self.updates_per_epoch),
             UpdateBudget(self.max_updates),
             FitStatistics(),
             LongRunNotice(),

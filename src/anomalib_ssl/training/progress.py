@@ -4,6 +4,7 @@
 """Showing how far a run is, in updates."""
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -19,8 +20,14 @@ class UpdateProgressBar(RichProgressBar):
     """Lightning's rich progress bar over the updates of the whole run: done, total, rate and time left.
 
     It takes the place of Lightning's default bar, which counts the few batches of an epoch; a bar of the user's own
-    choice stays.
+    choice stays. It is drawn anew at most twice a second, and after the last update: reading the loss at every update
+    would make the host wait for the device each time.
     """
+
+    interval = 0.5
+    """Least time in seconds between two drawings during training."""
+
+    _drawn = -math.inf
 
     @classmethod
     def replaces_bar_of(cls, trainer: Trainer) -> bool:
@@ -45,9 +52,17 @@ class UpdateProgressBar(RichProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Advance to the number of updates done."""
+        """Advance to the number of updates done, if it is time."""
         del batch_idx
+        now = time.monotonic()
+        if now - self._drawn < self.interval and trainer.global_step < total_updates(trainer):
+            return
         super().on_train_batch_end(trainer, pl_module, outputs, batch, trainer.global_step - 1)
+        # Drawing may have waited for the device.
+        self._drawn = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave it to the updates to draw: there are only a few of them in an epoch."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         del current_epoch

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_ssl.training.feed import clean_training_images
+from anomalib_ssl.training.clean_images import clean_training_images
 
 
 class FitStatistics(Callback):

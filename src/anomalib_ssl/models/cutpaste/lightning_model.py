@@ -28,6 +28,7 @@ from anomalib_ssl.models.cutpaste.torch_model import CutPasteModel
 from anomalib_ssl.models.cutpaste.views import CutPasteViews
 from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
+from anomalib_ssl.training.memory import check_memory_limits
 from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
 from anomalib_ssl.training.schedule import cosine_schedule
 
@@ -52,6 +53,11 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         image_size: Side, or height and width, in pixels to which the default pre-processor resizes. Not used with a
             pre-processor of your own.
         max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
+        in_memory: Whether training images are decoded and resized once, at the start, and kept in memory as uint8.
+        memory_limits: Most GiB of training images kept on the training device, and in pinned host memory where they
+            exceed the first. Larger sets are streamed through the datamodule's loader.
+        updates_per_epoch: If given, an epoch has this many updates, drawn from consecutive passes over the training
+            images (the paper's has 256). By default an epoch is one pass.
         lr: Initial learning rate, decayed to zero along a cosine.
         momentum: Momentum of SGD.
         weight_decay: L2 penalty on all weights.
@@ -96,6 +102,9 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         variant: Literal["normal", "scar", "union", "3way"] = "3way",
         image_size: int | tuple[int, int] = 256,
         max_updates: int = 10_000,
+        in_memory: bool = True,
+        memory_limits: tuple[float, float] = (4.0, 16.0),
+        updates_per_epoch: int | None = None,
         lr: float = 0.03,
         momentum: float = 0.9,
         weight_decay: float = 3e-5,
@@ -131,6 +140,9 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         )
         check_no_normalize(self.pre_processor)
         check_number("max_updates", max_updates, 1)
+        check_memory_limits(memory_limits)
+        if updates_per_epoch is not None:
+            check_number("updates_per_epoch", updates_per_epoch, 1)
         check_number("lr", lr, 0)
         check_number("momentum", momentum, 0, 1)
         check_number("weight_decay", weight_decay, 0)
@@ -145,6 +157,9 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         if seed is not None:
             seed_everything(seed, workers=True)
         self.max_updates = max_updates
+        self.in_memory = in_memory
+        self.memory_limits = (memory_limits[0], memory_limits[1])
+        self.updates_per_epoch = updates_per_epoch
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay

@@ -1,0 +1,109 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How training images reach the model outside the training loop."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from anomalib.data import AnomalibDataset
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
+from torchvision.transforms.v2 import Resize, Transform
+
+from anomalib_ssl.training.feed import TrainingFeed
+from anomalib_ssl.training.transforms import is_deterministic, steps
+
+OTHER_BATCH_SIZE = 32
+"""Images per batch where the training loader does not say."""
+
+
+def clean_training_images(
+    trainer: Trainer, pre_processor: nn.Module | None, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Go once over the training images in a fixed order, treated as test images are.
+
+    Training augmentations of the datamodule are left out; what it does to test images, such as a crop, is done. Images
+    are read from disk, the first time only where training is fed from memory: then they are kept, if there is room,
+    as float32, since statistics of rounded images would be a little off those of test images.
+
+    Args:
+        trainer: A Trainer whose training data is set up.
+        pre_processor: anomalib's pre-processor, whose transform the images get.
+        device: Where the images shall be.
+
+    Yields:
+        Batches (B, C, H, W), values in [0, 1].
+    """
+    transform = getattr(pre_processor, "transform", None)
+    augmentations = _test_augmentations(trainer, transform)
+    for loader in training_loaders(trainer):
+        for batch in _clean_batches(loader, augmentations):
+            images = batch.to(device)
+            yield transform(images) if transform is not None else images
+
+
+def num_training_images(trainer: Trainer) -> int:
+    """Number of training images of a Trainer whose training data is set up."""
+    datasets: list[Any] = [loader.dataset for loader in training_loaders(trainer)]
+    return sum(map(len, datasets))
+
+
+def training_loaders(trainer: Trainer) -> list[DataLoader[Any] | TrainingFeed]:
+    """The Trainer's training loaders; setting them up first where Lightning has not yet done so."""
+    trainer.fit_loop.setup_data()
+    combined = trainer.fit_loop._combined_loader
+    return [] if combined is None else list(combined.flattened)
+
+
+def _test_augmentations(trainer: Trainer, transform: Transform | None) -> Transform | None:
+    """What the datamodule does to a test image as it is read, else the model's resizing, as anomalib does by itself."""
+    test_data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
+    if isinstance(test_data, AnomalibDataset):
+        return test_data.augmentations
+    resizes: list[Any] = extract_transforms_by_type(transform, Resize)
+    return resizes[0] if resizes else None
+
+
+def _clean_batches(loader: DataLoader[Any] | TrainingFeed, augmentations: Transform | None) -> Iterator[torch.Tensor]:
+    if not isinstance(loader, TrainingFeed):
+        yield from _read(loader, augmentations)
+    elif loader.clean:
+        yield from loader.clean
+    else:
+        batches: list[torch.Tensor] = []
+        spare = loader.memory.spare if all(map(is_deterministic, steps(augmentations))) else 0.0
+        for images in _read(loader.loader, augmentations):
+            spare -= images.nbytes
+            if spare >= 0:
+                batches.append(images)
+            else:
+                batches.clear()
+            yield images
+        loader.clean = batches
+
+
+def _read(loader: DataLoader[Any], augmentations: Transform | None) -> Iterator[torch.Tensor]:
+    for batch in _clean_loader(loader, augmentations):
+        yield batch.image
+
+
+def _clean_loader(loader: DataLoader[Any], augmentations: Transform | None) -> DataLoader[Any]:
+    dataset: Any = loader.dataset
+    if isinstance(dataset, AnomalibDataset):
+        dataset = copy.copy(dataset)
+        dataset.augmentations = augmentations
+    # A loader with batches of the user's own has no batch size; one without any batches has no sampler of them either.
+    own_batches = loader.batch_size is None and loader.batch_sampler is not None
+    return DataLoader(
+        dataset,
+        batch_size=OTHER_BATCH_SIZE if own_batches else loader.batch_size,
+        sampler=SequentialSampler(dataset),
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+    )
