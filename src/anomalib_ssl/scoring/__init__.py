@@ -3,7 +3,27 @@
 
 """From features to anomaly scores and maps."""
 
-from anomalib_ssl.scoring.gaussian import GaussianDensity, NotFittedError, fit_gaussian, ledoit_wolf_shrinkage
-from anomalib_ssl.scoring.maps import gradcam, upsample
+from anomalib_ssl.scoring.density import NotFittedError
+from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
+from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
+from anomalib_ssl.scoring.maps import as_rows, density_map, gradcam, upsample
+from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
+from anomalib_ssl.scoring.upsampling import gaussian_upsample
+from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows
 
-__all__ = ["GaussianDensity", "NotFittedError", "fit_gaussian", "gradcam", "ledoit_wolf_shrinkage", "upsample"]
+__all__ = [
+    "GaussianDensity",
+    "LocatedGaussianDensity",
+    "Moments",
+    "NotFittedError",
+    "as_rows",
+    "density_map",
+    "extract_windows",
+    "fit_gaussian",
+    "gaussian_upsample",
+    "gradcam",
+    "grid_size",
+    "ledoit_wolf_shrinkage",
+    "map_windows",
+    "upsample",
+]

@@ -4,44 +4,19 @@
 """Gaussian density of normal features: fitting, scoring and the score's gradient."""
 
 import logging
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import torch
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.scoring.density import Density
+from anomalib_ssl.scoring.moments import Moments
 
 logger = logging.getLogger(__name__)
 
 SHRINKAGES = ("ridge", "ledoit_wolf")
 """Names of the covariance estimators."""
-
-
-class NotFittedError(RuntimeError):
-    """Raised when scores are asked of a density that has not been fitted."""
-
-
-def ledoit_wolf_shrinkage(centered: torch.Tensor) -> torch.Tensor:
-    """Weight of the scaled identity in the Ledoit-Wolf covariance estimate.
-
-    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of Multivariate
-    Analysis 88, 2004, lemma 3.2 to 3.5; equal to ``sklearn.covariance.ledoit_wolf_shrinkage``.
-
-    Args:
-        centered: Features with their mean removed, shape (N, D).
-
-    Returns:
-        The weight in [0, 1], a scalar.
-    """
-    num_samples, dim = centered.shape
-    covariance = centered.T @ centered / num_samples
-    mean_variance = covariance.trace() / dim
-    dispersion = (covariance.square().sum() - dim * mean_variance.square()) / dim
-    fourth_moment = centered.square().sum(dim=1).square().sum() / num_samples
-    error = (fourth_moment - covariance.square().sum()) / (dim * num_samples)
-    error = error.minimum(dispersion)
-    return torch.where(error > 0, error / dispersion, torch.zeros_like(error))
 
 
 def fit_gaussian(
@@ -52,7 +27,7 @@ def fit_gaussian(
     Args:
         features: Shape (N, D), N of at least 2.
         shrinkage: ``ridge`` adds ``ridge`` to the diagonal of the maximum likelihood covariance; ``ledoit_wolf`` blends
-            it with a scaled identity, see :func:`ledoit_wolf_shrinkage`.
+            it with a scaled identity, see :meth:`Moments.ledoit_wolf_shrinkage`.
         ridge: The value added; the least that ``ledoit_wolf`` adds.
 
     Returns:
@@ -62,23 +37,22 @@ def fit_gaussian(
     Raises:
         ValueError: If there are fewer than 2 features, any is not finite, or the ridge is lost beside their variance.
     """
+    return estimate_gaussian(Moments(features.shape[-1], features.device).update(features), shrinkage, ridge)
+
+
+def estimate_gaussian(
+    moments: Moments, shrinkage: str = "ridge", ridge: float = 1e-6
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimate a Gaussian from moments; arguments, result and errors are those of :func:`fit_gaussian`."""
     check_choice("shrinkage", shrinkage, SHRINKAGES)
-    if features.ndim != 2 or len(features) < 2:
-        msg = f"features must have the shape (N, D) with N of at least 2, got {tuple(features.shape)}."
-        raise ValueError(msg)
-    features = features.double()
-    if not features.isfinite().all():
-        msg = "features must be finite, got NaN or infinity: has the training diverged?"
-        raise ValueError(msg)
-    mean = features.mean(dim=0)
-    centered = features - mean
-    covariance = centered.T @ centered / len(features)
-    identity = torch.eye(features.shape[1], dtype=torch.float64, device=features.device)
+    moments.require_samples()
+    covariance = moments.covariance()
+    identity = torch.eye(moments.num_features, dtype=torch.float64, device=moments.device)
     if shrinkage == "ridge":
         covariance = covariance + ridge * identity
     else:
-        weight = ledoit_wolf_shrinkage(centered)
-        mean_variance = covariance.trace() / features.shape[1]
+        weight = moments.ledoit_wolf_shrinkage()
+        mean_variance = covariance.trace() / moments.num_features
         # The estimated weight is zero for two samples, and for features that are all alike there is no variance.
         diagonal = (weight * mean_variance).clamp(min=ridge)
         covariance = (1 - weight) * covariance + diagonal * identity
@@ -89,10 +63,10 @@ def fit_gaussian(
             f"singular for ridge={ridge:g}: raise it, scale features to unit length or use shrinkage='ledoit_wolf'."
         )
         raise ValueError(msg)
-    return mean, torch.linalg.solve_triangular(factor, identity, upper=False)
+    return moments.mean, torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
-class GaussianDensity(nn.Module):
+class GaussianDensity(Density):
     """Anomaly score from one Gaussian over the features of normal images.
 
     The score is the negative log-density up to a constant, half the squared Mahalanobis distance (Li et al., CVPR 2021,
@@ -120,7 +94,6 @@ class GaussianDensity(nn.Module):
 
     mean: torch.Tensor
     whitening: torch.Tensor
-    num_samples: torch.Tensor
 
     def __init__(
         self,
@@ -129,34 +102,45 @@ class GaussianDensity(nn.Module):
         l2_normalize: bool = True,
         ridge: float = 1e-6,
     ) -> None:
-        super().__init__()
+        super().__init__(l2_normalize)
         check_choice("shrinkage", shrinkage, SHRINKAGES)
         check_number("ridge", ridge, 1e-12)
         self.shrinkage = shrinkage
-        self.l2_normalize = l2_normalize
         self.ridge = ridge
-        self.is_fitted = False
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("whitening", torch.zeros(num_features, num_features))
-        self.register_buffer("num_samples", torch.zeros((), dtype=torch.long))
 
     def fit(self, features: torch.Tensor) -> "GaussianDensity":
         """Estimate the density from features of normal images, shape (N, D); see :func:`fit_gaussian`."""
-        num_samples, dim = features.shape
-        if num_samples <= dim:
+        return self.fit_batches([features])
+
+    def fit_batches(self, batches: Iterable[torch.Tensor]) -> "GaussianDensity":
+        """Estimate the density from features that arrive in batches, in one pass and without keeping them.
+
+        The result is that of :meth:`fit` on all of them together, up to the rounding of float64.
+
+        Args:
+            batches: Features of shape (N_i, D) each.
+
+        Returns:
+            This density.
+
+        Raises:
+            ValueError: If a shape is another, or for the reasons of :func:`fit_gaussian`.
+        """
+        num_features = len(self.mean)
+        moments = self._moments(batches, num_features)
+        if moments.count <= num_features:
             logger.info(
-                "%d training images for %d features: their covariance is singular and is made invertible by %s.",
-                num_samples,
-                dim,
+                "%d normal samples for %d features: their covariance is singular and is made invertible by %s.",
+                moments.count,
+                num_features,
                 f"a ridge of {self.ridge:g}" if self.shrinkage == "ridge" else "Ledoit-Wolf shrinkage",
             )
-        # On the host, since not every accelerator has float64; and in float64 before scaling already.
-        features = features.detach().cpu().double()
-        mean, whitening = fit_gaussian(self._scale(features), self.shrinkage, self.ridge)
+        mean, whitening = estimate_gaussian(moments, self.shrinkage, self.ridge)
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
-        self.num_samples.fill_(num_samples)
-        self.is_fitted = True
+        self._set_fitted(moments.count)
         return self
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -189,16 +173,6 @@ class GaussianDensity(nn.Module):
         radial = (gradient * scaled).sum(dim=1, keepdim=True) * scaled
         return (gradient - radial) / features.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
-    def _scale(self, features: torch.Tensor) -> torch.Tensor:
-        return F.normalize(features, dim=1) if self.l2_normalize else features
-
     def _whiten(self, features: torch.Tensor) -> torch.Tensor:
-        if not self.is_fitted:
-            msg = "The density of normal features has not been fitted: train the model or load a trained checkpoint."
-            raise NotFittedError(msg)
+        self._require_fitted()
         return (features - self.mean) @ self.whitening.T
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        # Kept as a plain bool: reading the buffer at every score would synchronise with the device.
-        self.is_fitted = bool(self.num_samples > 0)

@@ -3,6 +3,8 @@
 
 """Localisation maps."""
 
+from collections.abc import Callable
+
 import torch
 from kornia.filters import gaussian_blur2d
 from torch.nn import functional as F  # noqa: N812
@@ -24,6 +26,24 @@ def gradcam(activations: torch.Tensor, pooled_gradient: torch.Tensor) -> torch.T
     """
     weights = pooled_gradient / (activations.shape[-2] * activations.shape[-1])
     return torch.einsum("bc,bchw->bhw", weights, activations).relu().unsqueeze(1)
+
+
+def as_rows(features: torch.Tensor) -> torch.Tensor:
+    """Put the features of all locations one below the other: from (B, D, h, w) to (B * h * w, D)."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def density_map(density: Callable[[torch.Tensor], torch.Tensor], features: torch.Tensor) -> torch.Tensor:
+    """Score every location of feature maps by one density that all share (Li et al., CVPR 2021, appendix A.5).
+
+    Args:
+        density: Maps features (N, D) to scores (N,), as :class:`~anomalib_ssl.scoring.GaussianDensity` does.
+        features: Shape (B, D, h, w).
+
+    Returns:
+        Scores of shape (B, 1, h, w).
+    """
+    return density(as_rows(features)).reshape(-1, 1, *features.shape[-2:])
 
 
 def upsample(maps: torch.Tensor, size: tuple[int, int], sigma: float = 0.0) -> torch.Tensor:

@@ -1,0 +1,175 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One Gaussian density at each location of a grid, for objects that lie alike in every image."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from anomalib_ssl.checks import check_number
+from anomalib_ssl.scoring.density import Density
+from anomalib_ssl.scoring.maps import as_rows
+
+
+class LocatedGaussianDensity(Density):
+    """Anomaly scores from a separate Gaussian at each location of a feature map.
+
+    For aligned objects, Li et al., CVPR 2021, fit a Gaussian of its own at each of the 57 x 57 locations (appendix
+    A.5). In 512 dimensions these are 3.4 GB, and singular wherever there are fewer training images than dimensions; the
+    paper does not say how it copes. Here the features are first projected to the leading principal directions of the
+    features of all locations together. (PaDiM, Defard et al., 2020, has Gaussians like these, in 100 dimensions chosen
+    at random.) The score is half the squared Mahalanobis distance (equation 2 of the paper).
+
+    Directions, means, whitening matrices and log-determinants are buffers: they travel with the state dict and into
+    exported graphs.
+
+    Args:
+        num_features: Length D of a feature.
+        grid_size: Height h and width w of the feature maps.
+        dims: Number of principal directions kept, at most ``num_features``.
+        l2_normalize: Whether features are scaled to unit length.
+        ridge: Value added to the diagonals of the covariances, as a fraction of the mean variance over all locations
+            and directions, of at least 1e-6.
+        log_det: Whether half the log-determinant of the location's covariance is added. It makes the score the negative
+            log-density up to one constant for all locations, equation 2 leaves it out.
+
+    Raises:
+        ValueError: If an argument is outside its limits.
+
+    Example:
+        >>> import torch
+        >>> batches = [torch.randn(5, 8, 3, 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+        >>> density = LocatedGaussianDensity(8, (3, 3), dims=6).fit(lambda: batches)
+        >>> density(batches[0]).shape
+        torch.Size([5, 1, 3, 3])
+    """
+
+    projection: torch.Tensor
+    mean: torch.Tensor
+    whitening: torch.Tensor
+    log_determinant: torch.Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        grid_size: tuple[int, int],
+        dims: int = 100,
+        l2_normalize: bool = True,
+        ridge: float = 0.01,
+        log_det: bool = False,
+    ) -> None:
+        super().__init__(l2_normalize)
+        for side in grid_size:
+            check_number("grid_size", side, 1)
+        check_number("dims", dims, 1, num_features)
+        check_number("ridge", ridge, 1e-6)
+        self.grid_size = grid_size
+        self.ridge = ridge
+        self.log_det = log_det
+        num_locations = grid_size[0] * grid_size[1]
+        self.register_buffer("projection", torch.zeros(dims, num_features))
+        self.register_buffer("mean", torch.zeros(num_locations, dims))
+        self.register_buffer("whitening", torch.zeros(num_locations, dims, dims))
+        self.register_buffer("log_determinant", torch.zeros(num_locations))
+
+    @torch.no_grad()
+    def fit(self, batches: Callable[[], Iterable[torch.Tensor]]) -> "LocatedGaussianDensity":
+        """Estimate the densities in two passes over the features of normal images, without keeping them.
+
+        The first pass finds the principal directions, the second accumulates moments in float64: 8 bytes for each of
+        h * w * dims^2 products, read and written once a batch, which is why batches of several images are faster.
+
+        Args:
+            batches: Called once a pass; gives the same feature maps, of shape (B_i, D, h, w) each, both times.
+
+        Returns:
+            This density.
+
+        Raises:
+            ValueError: If there are fewer than 2 images, features are not finite or of another shape, or the second
+                pass differs in the number of images.
+        """
+        shared = self._moments((as_rows(self._checked(batch)) for batch in batches()), self.projection.shape[1])
+        num_images = shared.count // len(self.mean)
+        if num_images < 2:
+            msg = f"batches must give at least 2 images, got {num_images}."
+            raise ValueError(msg)
+        shared.require_samples()
+        # From here on an earlier fit is being overwritten.
+        self._set_fitted(0)
+        directions = torch.linalg.eigh(shared.covariance()).eigenvectors
+        self.projection.copy_(directions.T.flip(0)[: len(self.projection)])
+        mean, covariance = self._located_moments(batches, num_images, self.projection.to(shared.mean) @ shared.mean)
+        self.mean.copy_(mean)
+        self._whiten(covariance)
+        self._set_fitted(num_images)
+        return self
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Score feature maps.
+
+        Args:
+            features: Shape (B, D, h, w).
+
+        Returns:
+            Half the squared Mahalanobis distance to the normal features of the same location, shape (B, 1, h, w).
+
+        Raises:
+            NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
+            ValueError: If the shape is another.
+        """
+        self._require_fitted()
+        deviations = self._reduce(self._checked(features)) - self.mean.unsqueeze(1)
+        scores = 0.5 * (deviations @ self.whitening.mT).square().sum(dim=2)
+        if self.log_det:
+            scores = scores + 0.5 * self.log_determinant.unsqueeze(1)
+        return scores.T.reshape(-1, 1, *self.grid_size)
+
+    def _checked(self, features: torch.Tensor) -> torch.Tensor:
+        expected = (self.projection.shape[1], *self.grid_size)
+        if tuple(features.shape[1:]) != expected:
+            msg = f"features must have the shape (B, {', '.join(map(str, expected))}), got {tuple(features.shape)}."
+            raise ValueError(msg)
+        return features
+
+    def _reduce(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (B, D, h, w) in principal directions and location by location, shape (h * w, B, dims)."""
+        reduced = self._scale(as_rows(features)) @ self.projection.T
+        return reduced.reshape(-1, *self.mean.shape).transpose(0, 1)
+
+    def _located_moments(
+        self, batches: Callable[[], Iterable[torch.Tensor]], num_images: int, shift: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean (h * w, dims) and maximum likelihood covariance (h * w, dims, dims), sums taken about ``shift``."""
+        total = torch.zeros_like(self.mean, dtype=torch.float64, device=shift.device)
+        outer = torch.zeros_like(self.whitening, dtype=torch.float64, device=shift.device)
+        count = 0
+        for batch in batches():
+            reduced = self._reduce(self._checked(batch).to(self.projection)).to(shift) - shift
+            total += reduced.sum(dim=1)
+            outer.baddbmm_(reduced.mT, reduced)
+            count += len(batch)
+        if count != num_images:
+            msg = f"batches must give the same images at each call, got {num_images} at first, then {count}."
+            raise ValueError(msg)
+        mean = total / count
+        covariance = outer.div_(count).baddbmm_(mean.unsqueeze(2), mean.unsqueeze(1), alpha=-1)
+        return mean + shift, covariance
+
+    def _whiten(self, covariance: torch.Tensor) -> None:
+        """Set whitening matrices (inverses of the Cholesky factors) and log-determinants; overwrites its argument."""
+        variance = covariance.diagonal(dim1=1, dim2=2)
+        # With fewer images than dimensions the ridge stands for all variance outside the span of the images, so it must
+        # grow and shrink with the features; the fixed 1e-6 of GaussianDensity suits unit length and many samples. It is
+        # one value for all locations: relative to its own variance, a plain background that hardly varies would give
+        # large scores to the least deviation.
+        variance += (self.ridge * variance.mean()).clamp(min=1e-12)
+        identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+        # Some locations at a time, for the sake of memory.
+        for part, whitening, log_determinant in zip(
+            covariance.split(256), self.whitening.split(256), self.log_determinant.split(256), strict=True
+        ):
+            factor = torch.linalg.cholesky(part)
+            whitening.copy_(torch.linalg.solve_triangular(factor, identity, upper=False))
+            log_determinant.copy_(2 * factor.diagonal(dim1=1, dim2=2).log().sum(dim=1))

@@ -1,0 +1,67 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Dense scoring as an ONNX graph."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anomalib_ssl.scoring import (
+    GaussianDensity,
+    LocatedGaussianDensity,
+    as_rows,
+    density_map,
+    gaussian_upsample,
+    grid_size,
+    map_windows,
+)
+
+SIZE = (30, 26)
+PATCH_SIZE, STRIDE = 12, 4
+
+
+class DenseScoring(nn.Module):
+    """Images to the maps of both densities, upsampled in both ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.shared = GaussianDensity(8, ridge=1e-3)
+        self.located = LocatedGaussianDensity(8, grid_size(SIZE, PATCH_SIZE, STRIDE), dims=5, log_det=True)
+
+    def features(self, images):
+        return map_windows(images, self.network, PATCH_SIZE, STRIDE, chunk=None)
+
+    def forward(self, images):
+        features = self.features(images)
+        shared, located = density_map(self.shared, features), self.located(features)
+        return (
+            gaussian_upsample(shared, SIZE, PATCH_SIZE, STRIDE, sigma=3.0, normalize_overlap=True),
+            gaussian_upsample(located, SIZE, PATCH_SIZE, STRIDE, sigma=3.0),
+        )
+
+
+def test_onnx_with_another_batch_size_equals_eager(tmp_path):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    model = DenseScoring().eval()
+    with torch.no_grad():
+        features = model.features(torch.rand(24, 3, *SIZE))
+        model.shared.fit_batches([as_rows(features)])
+        model.located.fit(lambda: [features])
+        path = tmp_path / "model.onnx"
+        batch = {0: torch.export.Dim("batch")}
+        torch.onnx.export(model, (torch.rand(2, 3, *SIZE),), path, dynamo=True, dynamic_shapes=(batch,), verbose=False)
+        images = torch.rand(5, 3, *SIZE)
+        expected = model(images)
+
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert not {"Loop", "Scan", "If"} & set(operators)
+    assert operators.count("Conv") == 1
+    session = onnxruntime.InferenceSession(path)
+    results = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    for result, each in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, each.numpy(), rtol=1e-5, atol=1e-5 * each.abs().max().item())

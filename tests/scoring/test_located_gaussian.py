@@ -1,0 +1,185 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One density a location against loops in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_ssl.scoring import GaussianDensity, LocatedGaussianDensity, NotFittedError, as_rows, density_map
+
+GRID = (3, 4)
+
+
+def features(num=20, dim=10, seed=0):
+    """Feature maps of which each location has a mean and a covariance of its own."""
+    generator = torch.Generator().manual_seed(99)
+    mixing = torch.randn(12, dim, dim, generator=generator, dtype=torch.float64)
+    mean = torch.randn(12, 1, dim, generator=generator, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.randn(12, num, dim, generator=generator, dtype=torch.float64) @ mixing + 2 * mean
+    return samples.permute(1, 2, 0).unflatten(2, GRID)
+
+
+def reference(train, test, dims, l2_normalize, ridge, log_det):
+    """Scores of the test maps, location by location."""
+    if l2_normalize:
+        train, test = F.normalize(train), F.normalize(test)
+    rows = as_rows(train).numpy()
+    _, directions = np.linalg.eigh(np.cov(rows.T, bias=True))
+    basis = directions[:, ::-1][:, :dims]
+    train, test = as_rows(train).numpy() @ basis, as_rows(test).numpy() @ basis
+    train, test = train.reshape(-1, *GRID, dims), test.reshape(-1, *GRID, dims)
+    added = ridge * train.var(axis=0).mean()
+    scores = np.zeros((len(test), 1, *GRID))
+    for i, j in np.ndindex(GRID):
+        covariance = np.cov(train[:, i, j].T, bias=True).reshape(dims, dims) + added * np.eye(dims)
+        deviation = test[:, i, j] - train[:, i, j].mean(axis=0)
+        scores[:, 0, i, j] = 0.5 * np.sum(deviation @ np.linalg.inv(covariance) * deviation, axis=1)
+        scores[:, 0, i, j] += 0.5 * np.linalg.slogdet(covariance)[1] * log_det
+    return scores
+
+
+@pytest.mark.parametrize("num", [40, 5])
+@pytest.mark.parametrize("dims", [1, 6, 10])
+@pytest.mark.parametrize(("l2_normalize", "log_det"), [(True, False), (False, False), (True, True)])
+def test_scores_equal_numpy(l2_normalize, log_det, dims, num):
+    train, test = features(num), features(7, seed=1)
+    density = LocatedGaussianDensity(10, GRID, dims, l2_normalize, log_det=log_det).double()
+    result = density.fit(lambda: train.split(3))(test)
+    expected = reference(train, test, dims, l2_normalize, 0.01, log_det)
+    np.testing.assert_allclose(result, expected, rtol=1e-8, atol=1e-9)
+    assert density.num_samples == num
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_batching_does_not_matter(batch):
+    train, test = features(40), features(7, seed=1)
+    whole = LocatedGaussianDensity(10, GRID, 6).double().fit(lambda: [train])
+    parts = LocatedGaussianDensity(10, GRID, 6).double().fit(lambda: iter(train.split(batch)))
+    torch.testing.assert_close(parts(test), whole(test), rtol=1e-9, atol=1e-9)
+
+
+def test_float32_scores_stay_close_to_float64():
+    train, test = features(40).float(), features(7, seed=1).float()
+    single = LocatedGaussianDensity(10, GRID, 10).fit(lambda: train.split(8))
+    double = LocatedGaussianDensity(10, GRID, 10).double().fit(lambda: train.double().split(8))
+    torch.testing.assert_close(single(test).double(), double(test.double()), rtol=1e-3, atol=1e-4)
+
+
+def test_basis_is_orthonormal_and_holds_most_variance():
+    train = features()
+    density = LocatedGaussianDensity(10, GRID, 4, l2_normalize=False).double().fit(lambda: [train])
+    torch.testing.assert_close(density.projection @ density.projection.T, torch.eye(4, dtype=torch.float64))
+    rows = as_rows(train)
+    kept = (rows @ density.projection.T).var(dim=0, unbiased=False).sum()
+    largest = torch.linalg.eigvalsh(rows.T.cov(correction=0))[-4:].sum()
+    torch.testing.assert_close(kept, largest)
+
+
+def test_all_dimensions_equal_a_full_density_at_each_location():
+    train, test = features(60), features(7, seed=1)
+    scores = LocatedGaussianDensity(10, GRID, 10, l2_normalize=False).double().fit(lambda: [train])(test)
+    ridge = 0.01 * train.var(dim=0, correction=0).mean().item()
+    for i, j in np.ndindex(GRID):
+        alone = GaussianDensity(10, l2_normalize=False, ridge=ridge).double().fit(train[:, :, i, j])
+        torch.testing.assert_close(scores[:, 0, i, j], alone(test[:, :, i, j]))
+
+
+@pytest.mark.parametrize("num", [5, 40])
+def test_ridge_follows_the_scale_of_the_features(num):
+    train, test = features(num), features(7, seed=1)
+    density = LocatedGaussianDensity(10, GRID, 10, l2_normalize=False).double()
+    expected = density.fit(lambda: [train])(test)
+    torch.testing.assert_close(density.fit(lambda: [1e3 * train])(1e3 * test), expected)
+    assert expected.isfinite().all()
+
+
+def test_locations_without_any_variance_have_finite_scores():
+    train = features()
+    train[:, :, 1, 2] = train[:1, :, 1, 2]
+    density = LocatedGaussianDensity(10, GRID, 10).double().fit(lambda: [train])
+    scores = density(train)
+    assert scores.isfinite().all()
+    assert scores[:, 0, 1, 2].max() < 1e-6
+    alike = LocatedGaussianDensity(10, GRID, 10).fit(lambda: [train[:1].float().expand(3, -1, -1, -1)])
+    assert alike(train.float()).isfinite().all()
+
+
+def test_a_feature_at_the_wrong_location_is_anomalous():
+    train, test = features(60), features(7, seed=1)
+    density = LocatedGaussianDensity(10, GRID, 10).double().fit(lambda: [train])
+    assert (density(test.flip(3)).mean(dim=0) > 2 * density(test).mean(dim=0)).all()
+    # To the shared density, locations are all the same.
+    shared = GaussianDensity(10).double().fit(as_rows(train))
+    torch.testing.assert_close(density_map(shared, test.flip(3)), density_map(shared, test).flip(3))
+
+
+def test_density_map_equals_a_loop():
+    train, test = features(), features(7, seed=1)
+    density = GaussianDensity(10).double().fit_batches(as_rows(batch) for batch in train.split(6))
+    scores = density_map(density, test)
+    assert scores.shape == (7, 1, *GRID)
+    for i, j in np.ndindex(GRID):
+        torch.testing.assert_close(scores[:, 0, i, j], density(test[:, :, i, j]))
+
+
+def test_state_dict_carries_the_fit():
+    train, test = features().float(), features(7, seed=1).float()
+    fitted = LocatedGaussianDensity(10, GRID, 6, log_det=True).fit(lambda: [train])
+    loaded = LocatedGaussianDensity(10, GRID, 6, log_det=True)
+    loaded.load_state_dict(fitted.state_dict())
+    assert torch.equal(loaded(test), fitted(test))
+    assert loaded.num_samples == 20
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        LocatedGaussianDensity(10, (3, 3), 6).load_state_dict(fitted.state_dict())
+
+
+def test_scoring_before_fitting_is_an_error():
+    density = LocatedGaussianDensity(10, GRID, 6)
+    density.load_state_dict(LocatedGaussianDensity(10, GRID, 6).state_dict())
+    with pytest.raises(NotFittedError, match="has not been fitted"):
+        density(features().float())
+
+
+def test_a_fit_that_fails_half_way_leaves_nothing_to_score_with():
+    density = LocatedGaussianDensity(10, GRID, 6).fit(lambda: [features()])
+    calls = iter([[features()], []])
+    with pytest.raises(ValueError, match="20 at first, then 0"):
+        density.fit(lambda: next(calls))
+    with pytest.raises(NotFittedError):
+        density(features().float())
+
+
+@pytest.mark.gpu
+def test_fit_on_the_device_equals_the_host():
+    train, test = features(40), features(7, seed=1)
+    host = LocatedGaussianDensity(10, GRID, 6, log_det=True).double().fit(lambda: train.split(9))
+    device = LocatedGaussianDensity(10, GRID, 6, log_det=True).double().cuda().fit(lambda: train.cuda().split(9))
+    torch.testing.assert_close(device(test.cuda()).cpu(), host(test), rtol=1e-6, atol=1e-6)
+
+
+def fit(*batches):
+    calls = iter(batches)
+    return LocatedGaussianDensity(10, GRID, 6).fit(lambda: next(calls))
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: LocatedGaussianDensity(10, GRID), "dims must lie in"),
+        (lambda: LocatedGaussianDensity(10, GRID, 0), "dims"),
+        (lambda: LocatedGaussianDensity(10, (3, 0), 6), "grid_size"),
+        (lambda: LocatedGaussianDensity(10, GRID, 6, ridge=0.0), "ridge"),
+        (lambda: fit([]), "at least 2 images, got 0"),
+        (lambda: fit([features(1)]), "at least 2 images, got 1"),
+        (lambda: fit([features().mT]), r"\(B, 10, 3, 4\), got \(20, 10, 4, 3\)"),
+        (lambda: fit([features() / 0]), "finite"),
+        (lambda: fit([features()], [features()])(features(dim=9)), r"got \(20, 9, 3, 4\)"),
+    ],
+)
+def test_bad_arguments_are_named(call, named):
+    with pytest.raises(ValueError, match=named):
+        call()
