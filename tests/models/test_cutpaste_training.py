@@ -4,6 +4,7 @@
 """CutPaste trained by anomalib's engine: budget, seeds, resuming, statistics and bad input."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -300,3 +301,21 @@ def test_bad_data_is_refused_before_training(tmp_path, mvtec_root):
         )
     with pytest.raises(ValueError, match="at least 2 training images, got 1"):
         make_engine(tmp_path / "b").fit(CutPaste(max_updates=1, **SMALL), datamodule=data(mvtec_root, OneImage))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_training_learns_the_same(mvtec_root, tmp_path):
+    weights = {}
+    for compiled in (False, True):
+        model = CutPaste(**SMALL | {"backbone": "test_resnet"}, max_updates=3, compiled=compiled, seed=0)
+        engine = make_engine(tmp_path / str(compiled))
+        engine.fit(model, datamodule=data(mvtec_root))
+        # Nothing compiled is left in copies, or in files that hold the whole model.
+        assert set(copy.deepcopy(model).state_dict()) == set(model.state_dict())
+        assert engine.export(model, "torch", export_root=tmp_path / str(compiled)).exists()
+        weights[compiled] = model.model.state_dict()
+    moved = CutPaste(**SMALL | {"backbone": "test_resnet"}, seed=0).model.state_dict()
+    for name, value in weights[False].items():
+        if name.startswith("backbone") and value.is_floating_point():
+            torch.testing.assert_close(weights[True][name], value, atol=2e-4, rtol=1e-3, msg=name)
+    assert not torch.equal(moved["backbone.network.conv1.0.weight"], weights[True]["backbone.network.conv1.0.weight"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.compilation import compilable, is_compiled
+from anomalib_ssl.augmentations.compilation import compilable
 from anomalib_ssl.augmentations.pixels import from_unit, to_unit
 from anomalib_ssl.augmentations.random import host_generator, uniform
 from anomalib_ssl.checks import check_number
@@ -93,7 +93,7 @@ def jitter_pixels(pixels: torch.Tensor, parameters: Parameters, inside: torch.Te
     names = [OPERATIONS[index] for index in parameters["order"].flatten().tolist()]
     strengths = [(name, parameters[name].to(pixels.device)) for name in names if name in parameters]
     batch, _, length = pixels.shape
-    size = max(_CACHED_PIXELS // max(length, 1), 1) if pixels.device.type == "cpu" and not is_compiled() else batch
+    size = max(_CACHED_PIXELS // max(length, 1), 1) if pixels.device.type == "cpu" else batch
     result = torch.empty_like(pixels)
     for start in range(0, batch, size):
         block = slice(start, start + size)

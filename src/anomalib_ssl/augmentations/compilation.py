@@ -41,11 +41,6 @@ def compiled_augmentations(enabled: bool = True) -> Iterator[None]:
         _compiled.reset(token)
 
 
-def is_compiled() -> bool:
-    """Whether augmentations are being compiled, by :func:`compiled_augmentations` or by the caller."""
-    return _compiled.get() or torch.compiler.is_compiling()
-
-
 def compilable(function: Callable[P, R]) -> Callable[P, R]:
     """Mark a pure function of tensors to be compiled inside :func:`compiled_augmentations`."""
 

@@ -36,7 +36,8 @@ class SelfSupervisedMixin(Base):
 
     A model sets ``max_updates`` and implements ``training_step``, ``configure_optimizers`` and :meth:`fit_statistics`.
     It may set ``in_memory``, ``memory_limits`` and ``updates_per_epoch``, which are described at
-    :class:`~anomalib_ssl.training.in_memory.InMemoryFeed`.
+    :class:`~anomalib_ssl.training.in_memory.InMemoryFeed`; and ``compiled``, for which it augments images inside
+    ``compiled_augmentations(self.compiled)`` and calls :meth:`train_forward` in place of its torch model.
     Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
     subclasses; hence a mixin rather than a common base class.
     """
@@ -45,7 +46,9 @@ class SelfSupervisedMixin(Base):
     in_memory: bool = True
     memory_limits: tuple[float, float] = (4.0, 16.0)
     updates_per_epoch: int | None = None
+    compiled: bool = False
     min_training_images = 2
+    _compiled_forward: Any = None
 
     @abstractmethod
     def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:
@@ -81,6 +84,18 @@ class SelfSupervisedMixin(Base):
                 "compare an image with the spread of the normal ones."
             )
             raise ValueError(msg)
+
+    def train_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the torch model in training, through ``torch.compile`` if ``compiled`` is set."""
+        if not self.compiled:
+            return self.model(*args, **kwargs)
+        if self._compiled_forward is None:
+            self._compiled_forward = torch.compile(self.model.forward)
+        return self._compiled_forward(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave compiled code out of copies and files."""
+        return {**super().__getstate__(), "_compiled_forward": None}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep hyper-parameters as plain data: anomalib loads checkpoints with ``weights_only=True``.
