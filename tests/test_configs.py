@@ -6,9 +6,12 @@
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.models import get_model
+
+from anomalib_ssl.scoring import grid_size
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -18,6 +21,16 @@ def as_lists(value):
     return [as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+@pytest.fixture
+def no_download(monkeypatch):
+    """Start pretrained networks from random weights."""
+    create_model = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, **kwargs: create_model(name, **{**kwargs, "pretrained": False})
+    )
+
+
+@pytest.mark.usefixtures("no_download")
 @pytest.mark.parametrize("path", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
 def test_model_configuration_builds_the_model_it_describes(path):
     cli = AnomalibCLI(args=["train", "--config", str(path), "--data", "MVTecAD"], run=False)
@@ -34,3 +47,21 @@ def test_benchmark_configuration_names_models_that_get_model_knows(path):
         name: value["grid"][0] if isinstance(value, dict) else value for name, value in model["init_args"].items()
     }
     assert type(get_model({"class_path": model["class_path"], "init_args": arguments})).__name__ == model["class_path"]
+
+
+@pytest.mark.usefixtures("no_download")
+def test_configurations_of_the_paper_say_what_it_says():
+    def build(name):
+        flags = ["--config", str(CONFIGS / f"model/{name}.yaml"), "--data", "MVTecAD"]
+        return AnomalibCLI(args=["train", *flags], run=False).model
+
+    transfer = build("cutpaste_efficientnet_b4")
+    assert transfer.hparams["max_updates"] - transfer.hparams["freeze_updates"] == 64 * 256
+    assert transfer.model.backbone.num_scored_features == 272
+    assert transfer.model.freeze_batch_norm
+    assert len(build("cutpaste_ensemble").model.members) == 5
+    assert build("cutpaste_binary").views.num_classes == 2
+    assert build("cutpaste_3way").views.num_classes == 3
+    # Appendix A.5: a grid of 57 x 57 windows.
+    model = build("cutpaste_patch")
+    assert grid_size(model.input_size, model.model.patch_size, model.model.stride) == (57, 57)

@@ -9,9 +9,16 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift, compiled_augmentations
+from anomalib_ssl.augmentations import (
+    ColorJitter,
+    CutPaste,
+    CutPasteScar,
+    RandomCrop,
+    RandomShift,
+    compiled_augmentations,
+)
 
-ALL = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
+ALL = [CutPaste(), CutPasteScar(), RandomShift(6), RandomCrop(40), ColorJitter()]
 every_augmentation = pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
 
 
@@ -35,7 +42,9 @@ def test_bytes_give_what_floats_give(augmentation):
     assert (result - expected * 255).abs().max() <= 1.01
 
 
-@pytest.mark.parametrize("augmentation", [CutPaste(jitter=0.0), RandomShift(6)], ids=["CutPaste", "RandomShift"])
+@pytest.mark.parametrize(
+    "augmentation", [CutPaste(jitter=0.0), RandomShift(6), RandomCrop(40)], ids=lambda a: type(a).__name__
+)
 def test_bytes_without_arithmetic_are_copied(augmentation):
     images = rand_bytes(6, 3, 64, 64)
     parameters = augmentation.sample(images.shape, generator=torch.Generator().manual_seed(0))
@@ -77,7 +86,7 @@ def test_one_image_alone_gives_the_same(augmentation):
 
 @pytest.mark.parametrize(
     "augmentation",
-    [CutPaste((0.1, 0.2)), CutPasteScar((1, 2), (2, 4)), RandomShift(2), ColorJitter()],
+    [CutPaste((0.1, 0.2)), CutPasteScar((1, 2), (2, 4)), RandomShift(2), RandomCrop(5), ColorJitter()],
     ids=lambda a: type(a).__name__,
 )
 def test_gradients_flow(augmentation):

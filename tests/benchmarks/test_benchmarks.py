@@ -277,3 +277,13 @@ def test_end_to_end(load, tmp_path):
         assert 0 < row["first_update_seconds"] < row["run_seconds"]
         assert row["final_loss"] > 0
         assert 0 <= row["image_auroc"] <= 1
+
+
+def test_patch_scoring(load, tmp_path):
+    out = tmp_path / "result.json"
+    ways = ["windows, stride 8, float32", "convolutional, stride 8, float32"]
+    result = load("patch_scoring").benchmark(
+        image_size=64, ways=ways, devices=["cpu"], repeats=1, out=out, markdown=tmp_path / "result.md"
+    )
+    check(result, out, tables=1)
+    assert [row["name"] for row in result["tables"][0]["rows"]] == ways

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.cutpaste import CutPasteModel
-from anomalib_ssl.models.cutpaste.torch_model import build_head
+from anomalib_ssl.models.cutpaste.network import build_head
 from anomalib_ssl.scoring import NotFittedError, upsample
 
 

@@ -10,6 +10,7 @@ from anomalib_ssl.augmentations.cutpaste import CutPaste, cut_paste
 from anomalib_ssl.augmentations.cutpaste_scar import CutPasteScar, cut_paste_scar
 from anomalib_ssl.augmentations.kornia_augmentation import KorniaAugmentation
 from anomalib_ssl.augmentations.pixels import Paste
+from anomalib_ssl.augmentations.random_crop import RandomCrop, crop_images
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "Parameters",
     "Paste",
     "PasteAugmentation",
+    "RandomCrop",
     "RandomShift",
     "color_jitter",
     "compiled_augmentations",
+    "crop_images",
     "cut_paste",
     "cut_paste_scar",
     "shift_images",

@@ -103,7 +103,7 @@ class PasteAugmentation(Augmentation, ABC):
         return masks.maximum(written.to(masks.dtype))
 
 
-def scaled_pixels(pixels: int, shape: tuple[int, ...] | torch.Size, reference_size: int | None) -> int:
+def scaled_pixels(pixels: int, shape: tuple[int, ...] | torch.Size, reference_size: float | None) -> int:
     """Convert a size in pixels of a reference image to pixels of images of another size.
 
     Args:

@@ -137,7 +137,7 @@ class CutPasteScar(PasteAugmentation):
     length: tuple[int, int] = (10, 25)
     angle: float = 45.0
     jitter: float = 0.1
-    reference_size: int | None = None
+    reference_size: float | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""

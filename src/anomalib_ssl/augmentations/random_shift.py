@@ -70,7 +70,7 @@ class RandomShift(Augmentation):
     """
 
     max_shift: int = 16
-    reference_size: int | None = None
+    reference_size: float | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""

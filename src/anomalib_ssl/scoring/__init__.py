@@ -8,14 +8,16 @@ from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
 from anomalib_ssl.scoring.maps import as_rows, density_map, gradcam, upsample
 from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
+from anomalib_ssl.scoring.standardizer import Standardizer
 from anomalib_ssl.scoring.upsampling import gaussian_upsample
-from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows
+from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows
 
 __all__ = [
     "GaussianDensity",
     "LocatedGaussianDensity",
     "Moments",
     "NotFittedError",
+    "Standardizer",
     "as_rows",
     "density_map",
     "extract_windows",
@@ -25,5 +27,6 @@ __all__ = [
     "grid_size",
     "ledoit_wolf_shrinkage",
     "map_windows",
+    "pool_windows",
     "upsample",
 ]

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_number
 
@@ -95,3 +96,24 @@ def map_windows(
         msg = f"network must give features of shape (n, D), got {tuple(features.shape)}."
         raise ValueError(msg)
     return features.reshape(*grid, features.shape[1]).permute(0, 3, 1, 2)
+
+
+def pool_windows(features: torch.Tensor, size: Sequence[int], patch_size: int, stride: int) -> torch.Tensor:
+    """Average a feature map over all windows of an image.
+
+    Args:
+        features: Shape (B, D, H / stride, W / stride), rounded up: position (i, j) belongs to the pixel
+            (i * stride, j * stride).
+        size: Height H and width W of the image in pixels.
+        patch_size: Side of a window in pixels, a multiple of ``stride``.
+        stride: Distance between windows, and between features, in pixels.
+
+    Returns:
+        Features of shape (B, D, h, w), see :func:`grid_size`.
+
+    Raises:
+        ValueError: See :func:`grid_size`.
+    """
+    height, width = grid_size(size, patch_size, stride)
+    pooled = F.avg_pool2d(features, patch_size // stride, stride=1)
+    return pooled[..., :height, :width]

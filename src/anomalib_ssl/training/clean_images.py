@@ -22,10 +22,8 @@ OTHER_BATCH_SIZE = 32
 """Images per batch where the training loader does not say."""
 
 
-def clean_training_images(
-    trainer: Trainer, pre_processor: nn.Module | None, device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Go once over the training images in a fixed order, treated as test images are.
+class CleanTrainingImages:
+    """The training images in a fixed order, treated as test images are; may be gone through any number of times.
 
     Training augmentations of the datamodule are left out; what it does to test images, such as a crop, is done. Images
     are read from disk, the first time only where training is fed from memory: then they are kept, if there is room,
@@ -35,16 +33,20 @@ def clean_training_images(
         trainer: A Trainer whose training data is set up.
         pre_processor: anomalib's pre-processor, whose transform the images get.
         device: Where the images shall be.
-
-    Yields:
-        Batches (B, C, H, W), values in [0, 1].
     """
-    transform = getattr(pre_processor, "transform", None)
-    augmentations = _test_augmentations(trainer, transform)
-    for loader in training_loaders(trainer):
-        for batch in _clean_batches(loader, augmentations):
-            images = batch.to(device)
-            yield transform(images) if transform is not None else images
+
+    def __init__(self, trainer: Trainer, pre_processor: nn.Module | None, device: torch.device) -> None:
+        self.trainer = trainer
+        self.transform: Transform | None = getattr(pre_processor, "transform", None)
+        self.device = device
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Give batches (B, C, H, W), values in [0, 1]."""
+        augmentations = _test_augmentations(self.trainer, self.transform)
+        for loader in training_loaders(self.trainer):
+            for batch in _clean_batches(loader, augmentations):
+                images = batch.to(self.device)
+                yield self.transform(images) if self.transform is not None else images
 
 
 def num_training_images(trainer: Trainer) -> int:

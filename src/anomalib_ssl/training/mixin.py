@@ -52,7 +52,10 @@ class SelfSupervisedMixin(Base):
 
     @abstractmethod
     def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:
-        """Estimate what scoring needs from clean training images, given as batches (B, C, H, W) in [0, 1]."""
+        """Estimate what scoring needs from clean training images, given as batches (B, C, H, W) in [0, 1].
+
+        The iterable may be gone through more than once.
+        """
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add the training feed, the update budget, the statistics and the progress display to anomalib's callbacks."""

@@ -28,3 +28,24 @@ def cosine_schedule(optimizer: Optimizer, total: int) -> LambdaLR:
         The scheduler.
     """
     return LambdaLR(optimizer, lambda update: cosine_factor(update, total))
+
+
+def fine_tuning_schedule(optimizer: Optimizer, total: int, head_updates: int, factors: tuple[float, float]) -> LambdaLR:
+    """Two half cosines to zero, one for training the head alone and one for fine-tuning everything.
+
+    Args:
+        optimizer: The optimiser whose rate is scheduled.
+        total: Number of updates of both stages, at least 1.
+        head_updates: Number of updates of the first stage.
+        factors: What the optimiser's rate is multiplied with at the start of each stage.
+
+    Returns:
+        The scheduler.
+    """
+
+    def factor(update: int) -> float:
+        if update < head_updates:
+            return factors[0] * cosine_factor(update, min(head_updates, total))
+        return factors[1] * cosine_factor(update - head_updates, max(total - head_updates, 1))
+
+    return LambdaLR(optimizer, factor)

@@ -8,14 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_ssl.training.clean_images import clean_training_images
+from anomalib_ssl.training.clean_images import CleanTrainingImages
 
 
 class FitStatistics(Callback):
     """Let the model fit its statistics before each validation, and at the end where nothing validates.
 
-    The model's ``fit_statistics`` gets one pass over the clean training images. Running it before validation means that
-    every checkpoint holds statistics of its own weights.
+    The model's ``fit_statistics`` gets the clean training images, to go through as often as it needs. Running it before
+    validation means that every checkpoint holds statistics of its own weights.
     """
 
     def __init__(self) -> None:
@@ -39,6 +39,6 @@ class FitStatistics(Callback):
                 callback.on_validation_end(trainer, pl_module)
 
     def _fit(self, trainer: Trainer, pl_module: Any) -> None:
-        images = clean_training_images(trainer, pl_module.pre_processor, pl_module.device)
+        images = CleanTrainingImages(trainer, pl_module.pre_processor, pl_module.device)
         pl_module.fit_statistics(images)
         self._fitted_at = trainer.global_step

@@ -3,6 +3,7 @@
 
 """Network parts that several models share."""
 
-from anomalib_ssl.models.components.backbone import Backbone
+from anomalib_ssl.models.components.backbone import Backbone, ScoredLayer
+from anomalib_ssl.models.components.dilation import dilated_twin
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "ScoredLayer", "dilated_twin"]

@@ -10,19 +10,27 @@ import timm
 import torch
 from torch import nn
 
+from anomalib_ssl.checks import check_choice
+
+LAYERS = ("pool", "level7")
+
 
 class Backbone(nn.Module):
-    """A timm network up to its last feature map.
+    """A timm network up to its last feature map, and the feature map to be scored, which may be an earlier one.
 
     Args:
         name: Name of a timm model with a spatial feature map, for example ``resnet18`` or ``efficientnet_b4``.
         pretrained: Whether to load timm's pretrained weights, from its local cache or the Hugging Face hub.
+        layer: Feature map to be scored: ``pool``, the one that is pooled at the end, or ``level7``, for networks of the
+            EfficientNet and MobileNet families the result of the sixth stage of blocks, the stem being level one
+            (Li et al., CVPR 2021, section 4.3 and table 3; 272 channels in EfficientNet-B4).
 
     Attributes:
-        num_features: Number of channels of the feature map.
+        num_features: Number of channels of the last feature map.
+        num_scored_features: Number of channels of the feature map to be scored.
 
     Raises:
-        ValueError: If timm has no model of that name, or the model has no spatial feature map.
+        ValueError: If timm has no model of that name, the model has no spatial feature map, or no such layer.
 
     Example:
         >>> import torch
@@ -30,9 +38,12 @@ class Backbone(nn.Module):
         torch.Size([1, 512, 2, 2])
     """
 
-    def __init__(self, name: str = "resnet18", pretrained: bool = False) -> None:
+    def __init__(self, name: str = "resnet18", pretrained: bool = False, layer: str = "pool") -> None:
         super().__init__()
+        check_choice("layer", layer, LAYERS)
         _check_name(name)
+        self.name = name
+        self.layer = layer
         self.network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
         if not pretrained and isinstance(self.network, timm.models.ResNet):
             # timm starts each residual branch with a scale of zero; torchvision's recipe from scratch does not.
@@ -41,11 +52,51 @@ class Backbone(nn.Module):
                     nn.init.ones_(module.weight)
         self.num_features = int(self.network.num_features)
         self._channels_last_output = _has_channels_last_output(self.network, name, self.num_features)
+        self.num_scored_features = self.num_features if layer == "pool" else _level7_features(self.network, name)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the last feature map (B, D, h, w) of normalised images (B, 3, H, W)."""
         features: torch.Tensor = self.network.forward_features(images)
         return features.permute(0, 3, 1, 2) if self._channels_last_output else features
+
+    def scored(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the feature map to be scored (B, D, h, w) of normalised images (B, 3, H, W)."""
+        return self(images) if self.layer == "pool" else _level7(self.network, images)
+
+
+class ScoredLayer(nn.Module):
+    """A backbone as a network that gives the feature map to be scored.
+
+    Args:
+        backbone: The backbone.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the feature map to be scored (B, D, h, w) of normalised images (B, 3, H, W)."""
+        return self.backbone.scored(images)
+
+
+def _level7(network: Any, images: torch.Tensor) -> torch.Tensor:
+    features: torch.Tensor = network.bn1(network.conv_stem(images))
+    for stage in network.blocks[:6]:
+        features = stage(features)
+    return features
+
+
+def _level7_features(network: Any, name: str) -> int:
+    if not all(hasattr(network, part) for part in ("conv_stem", "bn1", "blocks")) or len(network.blocks) < 6:
+        msg = f"layer='level7' needs a network of stages like EfficientNet's, got backbone={name!r}."
+        raise ValueError(msg)
+    training = network.training
+    try:
+        with torch.no_grad():
+            return int(_level7(network.eval(), torch.zeros(1, 3, 64, 64)).shape[1])
+    finally:
+        network.train(training)
 
 
 def _check_name(name: str) -> None:

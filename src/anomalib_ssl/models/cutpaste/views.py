@@ -3,7 +3,7 @@
 
 """The pretext task: which kind of paste, if any, was applied to an image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,8 +14,10 @@ from anomalib_ssl.augmentations import (
     CutPasteScar,
     Paste,
     PasteAugmentation,
+    RandomCrop,
     RandomShift,
     color_jitter,
+    crop_images,
     shift_images,
 )
 from anomalib_ssl.checks import check_choice
@@ -28,9 +30,9 @@ VARIANTS = ("normal", "scar", "union", "3way")
 class CutPasteViews:
     """Make the labelled views of a batch of normal images (Li et al., CVPR 2021, sections 2.1 and 2.2).
 
-    Each image is first shifted and jittered; all its views start from this same base image, so that the paste is their
-    only difference. The views are stacked along the batch and go through the network together: batch statistics of
-    separate passes would give the label away.
+    Each image is first shifted, or for the patch model cropped (equation 3), and jittered; all its views start from
+    this same base image, so that the paste is their only difference. The views are stacked along the batch and go
+    through the network together: batch statistics of separate passes would give the label away.
 
     Args:
         variant: ``normal`` (image, CutPaste), ``scar`` (image, CutPaste-Scar), ``union`` (image, either paste with
@@ -39,6 +41,8 @@ class CutPasteViews:
         scar: The scar augmentation.
         shift: Translation of the base image.
         jitter: Colour jitter of the base image.
+        crop: Crop of the base image, made in place of the shift. Scars keep the size that they would have in the whole
+            image; patches, whose size is a share of the area, shrink with it.
 
     Raises:
         ValueError: If the variant is unknown.
@@ -49,6 +53,7 @@ class CutPasteViews:
     scar: CutPasteScar
     shift: RandomShift
     jitter: ColorJitter
+    crop: RandomCrop | None = None
 
     def __post_init__(self) -> None:
         """Check the variant."""
@@ -74,34 +79,52 @@ class CutPasteViews:
                 memory for a large batch costs more than the pastes themselves.
 
         Returns:
-            Views (V * B, C, H, W), first all base images, then all of each kind of paste; and labels (V * B,), where 0
-            is the base image. The views keep the images' data type and memory format.
+            Views (V * B, C, H, W), or of the crop's size, first all base images, then all of each kind of paste; and
+            labels (V * B,), where 0 is the base image. The views keep the images' data type and memory format.
 
         Raises:
             ValueError: If ``out`` does not fit the views.
         """
-        shape = (self.num_classes * len(images), *images.shape[1:])
-        if out is not None and (out.shape != shape or out.dtype != images.dtype or out.device != images.device):
-            msg = (
-                f"out must be a tensor of shape {shape}, {images.dtype} on {images.device}, "
-                f"got {tuple(out.shape)}, {out.dtype} on {out.device}."
-            )
-            raise ValueError(msg)
-        images = shift_images(images, self.shift.sample(images.shape, images.device, generator))
-        images = color_jitter(images, self.jitter.sample(images.shape, images.device, generator))
+        scar = self._scaled_scar(images.shape)
+        images = self._base(images, generator)
+        _check_out(out, images, self.num_classes)
         views = torch.cat([images] * self.num_classes, out=out)
-        for view, pastes in zip(views.split(len(images))[1:], self._pastes(images, generator), strict=True):
+        pasted = self._pastes(images, scar, generator)
+        for view, pastes in zip(views.split(len(images))[1:], pasted, strict=True):
             for paste in pastes:
                 paste.write_(view)
         labels = torch.arange(self.num_classes, device=images.device).repeat_interleave(len(images))
         return views, labels
 
-    def _pastes(self, images: torch.Tensor, generator: torch.Generator | None) -> list[list[Paste]]:
+    def _base(self, images: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        if self.crop is None:
+            images = shift_images(images, self.shift.sample(images.shape, images.device, generator))
+        else:
+            images = crop_images(images, self.crop.sample(images.shape, images.device, generator))
+        return color_jitter(images, self.jitter.sample(images.shape, images.device, generator))
+
+    def _scaled_scar(self, shape: torch.Size) -> CutPasteScar:
+        """The scar for crops of images of a shape."""
+        if self.crop is None or self.scar.reference_size is None:
+            return self.scar
+        return replace(self.scar, reference_size=self.scar.reference_size * self.crop.size / min(shape[-2:]))
+
+    def _pastes(self, images: torch.Tensor, scar: CutPasteScar, generator: torch.Generator | None) -> list[list[Paste]]:
         """Pastes to be written into each view but the first."""
-        kinds: dict[str, PasteAugmentation] = {"normal": self.patch, "scar": self.scar}
+        kinds: dict[str, PasteAugmentation] = {"normal": self.patch, "scar": scar}
         used = [kinds[self.variant]] if self.variant in kinds else list(kinds.values())
         pastes = [kind.paste(images, kind.sample(images.shape, images.device, generator)) for kind in used]
         if self.variant != "union":
             return [[paste] for paste in pastes]
         chosen = torch.rand(len(images), device=images.device, generator=generator) < 0.5
         return [[pastes[0].only(chosen), pastes[1].only(~chosen)]]
+
+
+def _check_out(out: torch.Tensor | None, images: torch.Tensor, num_classes: int) -> None:
+    shape = (num_classes * len(images), *images.shape[1:])
+    if out is not None and (out.shape != shape or out.dtype != images.dtype or out.device != images.device):
+        msg = (
+            f"out must be a tensor of shape {shape}, {images.dtype} on {images.device}, "
+            f"got {tuple(out.shape)}, {out.dtype} on {out.device}."
+        )
+        raise ValueError(msg)

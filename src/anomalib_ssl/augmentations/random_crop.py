@@ -1,0 +1,91 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Square crops at random places."""
+
+from dataclasses import dataclass
+
+import torch
+
+from anomalib_ssl.augmentations.base import Augmentation, Parameters
+from anomalib_ssl.augmentations.compilation import compilable
+from anomalib_ssl.augmentations.pixels import gather_pixels
+from anomalib_ssl.augmentations.random import integers
+from anomalib_ssl.checks import check_number
+
+
+def crop_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+    """Cut one square out of each image.
+
+    Args:
+        images: Shape (B, C, H, W).
+        parameters: ``top`` and ``left`` (B,), the first row and column; and on the host ``side`` (1, 1), in pixels.
+
+    Returns:
+        Crops (B, C, side, side), of the images' data type and memory format.
+    """
+    # On the host by design: the size of a tensor, known without asking the device.
+    (side,) = parameters["side"].flatten().tolist()
+    top, left = (parameters[name].to(images.device) for name in ("top", "left"))
+    pixels = gather_pixels(images, _locate(top, left, side, images.shape[-1]))
+    return pixels.view(*images.shape[:2], side, side)
+
+
+@compilable
+def _locate(top: torch.Tensor, left: torch.Tensor, side: int, image_width: int) -> torch.Tensor:
+    position = torch.arange(side, device=top.device)
+    rows, cols = top.unsqueeze(1) + position, left.unsqueeze(1) + position
+    return (rows.unsqueeze(2) * image_width + cols.unsqueeze(1)).flatten(1).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class RandomCrop(Augmentation):
+    """Cut a square out of each image, uniformly over all places.
+
+    CutPaste's patch model is trained on such crops, made before anything is pasted (Li et al., CVPR 2021, equation 3;
+    64 pixels in section 4.2).
+
+    Args:
+        size: Side of the square in pixels, at least 1.
+
+    Raises:
+        ValueError: If ``size`` is less than 1, or at the first image that is smaller.
+
+    Example:
+        >>> import torch
+        >>> images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        >>> RandomCrop(16)(images, generator=torch.Generator().manual_seed(0))[0].shape
+        torch.Size([2, 3, 16, 16])
+    """
+
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the argument."""
+        check_number("size", self.size, 1)
+
+    def sample(
+        self,
+        shape: tuple[int, ...] | torch.Size,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Parameters:
+        """Draw ``top`` and ``left`` (B,) uniformly from all places where the square fits."""
+        height, width = shape[-2:]
+        if self.size > min(height, width):
+            msg = f"size must not exceed the image, got {self.size} pixels for images of {(height, width)}."
+            raise ValueError(msg)
+        return {
+            "top": integers(0, height - self.size, shape[0], device, generator),
+            "left": integers(0, width - self.size, shape[0], device, generator),
+            "side": torch.tensor([[self.size]], device="cpu"),
+        }
+
+    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crop ``images`` (B, C, H, W); every pixel counts as written."""
+        crops = crop_images(images, parameters)
+        return crops, torch.ones_like(crops[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+
+    def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Crop masks (B, 1, H, W) together with their images."""
+        return crop_images(masks, parameters)

@@ -1,0 +1,125 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Several CutPaste models as one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import nn
+
+from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
+from anomalib_ssl.scoring import Standardizer
+
+
+class CutPasteEnsemble(nn.Module):
+    """The mean of the anomaly scores of several CutPaste models (Li et al., CVPR 2021, section 4.1, 5 models).
+
+    Models trained from different random weights give scores of different scales. So each model's scores, and its maps,
+    are standardised by their mean and standard deviation over the training images before they are averaged; the paper
+    does not say whether it does this.
+
+    In training mode each model classifies views of its own; their losses do not meet, so that all learn as they would
+    alone.
+
+    Args:
+        members: The models, of equal kind and different weights.
+
+    Raises:
+        ValueError: If there are no members.
+    """
+
+    def __init__(self, members: Sequence[CutPasteNetwork]) -> None:
+        super().__init__()
+        if not members:
+            msg = "members must hold at least one model, got none."
+            raise ValueError(msg)
+        self.members = nn.ModuleList(CutPasteMember(member) for member in members)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
+        """Classify views in training mode, score images in evaluation mode.
+
+        Args:
+            images: Shape (B, 3, H, W), values in [0, 1]. In training mode equally many views for each member, those of
+                the first member first.
+
+        Returns:
+            Logits (B, num_classes) in training mode; else ``pred_score`` (B,) and, unless localisation is off,
+            ``anomaly_map`` (B, 1, H, W).
+        """
+        if self.training:
+            shares = images.chunk(len(self.members))
+            return torch.cat([member(share) for member, share in zip(self.members, shares, strict=True)])
+        batches = [member(images) for member in self.members]
+        pred_score = torch.stack([batch.pred_score for batch in batches]).mean(dim=0)
+        maps = [batch.anomaly_map for batch in batches if batch.anomaly_map is not None]
+        return InferenceBatch(pred_score=pred_score, anomaly_map=torch.stack(maps).mean(dim=0) if maps else None)
+
+    def fit(self, images: Iterable[torch.Tensor]) -> None:
+        """Fit each member's density, then the scale of its scores.
+
+        Args:
+            images: Clean training images in batches (B, 3, H, W), values in [0, 1]. Gone through repeatedly.
+
+        Raises:
+            ValueError: If there are fewer than 2 images.
+        """
+        for member in self._typed_members():
+            member.fit(images)
+
+    @property
+    def backbone_frozen(self) -> bool:
+        """Whether training leaves the backbones as they are."""
+        return all(member.network.backbone_frozen for member in self._typed_members())
+
+    @backbone_frozen.setter
+    def backbone_frozen(self, frozen: bool) -> None:
+        for member in self._typed_members():
+            member.network.backbone_frozen = frozen
+
+    @contextmanager
+    def without_map(self) -> Iterator[None]:
+        """Leave localisation out while the context is open."""
+        with ExitStack() as stack:
+            for member in self._typed_members():
+                stack.enter_context(member.network.without_map())
+            yield
+
+    def _typed_members(self) -> list["CutPasteMember"]:
+        return [member for member in self.members if isinstance(member, CutPasteMember)]
+
+
+class CutPasteMember(nn.Module):
+    """A CutPaste model with standardised scores.
+
+    Args:
+        network: The model.
+    """
+
+    def __init__(self, network: CutPasteNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.standardize_score = Standardizer()
+        self.standardize_map = Standardizer()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
+        """Classify views in training mode, give standardised scores and maps in evaluation mode."""
+        result: torch.Tensor | InferenceBatch = self.network(images)
+        if not isinstance(result, InferenceBatch):
+            return result
+        anomaly_map = None if result.anomaly_map is None else self.standardize_map(result.anomaly_map)
+        return InferenceBatch(pred_score=self.standardize_score(result.pred_score), anomaly_map=anomaly_map)
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[torch.Tensor]) -> None:
+        """Fit the density, then the scale of its scores and maps, to clean training images."""
+        self.network.fit(images)
+        self.standardize_score.reset()
+        self.standardize_map.reset()
+        for batch in images:
+            result = self.network(batch)
+            self.standardize_score.update(result.pred_score)
+            if result.anomaly_map is not None:
+                self.standardize_map.update(result.anomaly_map)

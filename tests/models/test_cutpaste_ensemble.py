@@ -1,0 +1,169 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Ensembles of CutPaste models against their members alone."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anomalib_ssl import CutPaste
+from anomalib_ssl.models.cutpaste import CutPasteEnsemble, CutPasteModel, CutPastePatchModel
+from anomalib_ssl.scoring import Standardizer
+
+SMALL = {"backbone": "test_efficientnet", "image_size": 64, "visualizer": False}
+
+
+def rand_images(num=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(num, 3, 64, 64, generator=generator) * torch.rand(num, 1, 1, 1, generator=generator)
+
+
+def make_member(mode):
+    if mode == "image":
+        return CutPasteModel("test_efficientnet", head_dims=(8,))
+    return CutPastePatchModel((64, 64), "test_efficientnet", head_dims=(8,), stride=16)
+
+
+@pytest.fixture(scope="module", params=["image", "patch"])
+def ensemble(request) -> CutPasteEnsemble:
+    torch.manual_seed(0)
+    ensemble = CutPasteEnsemble([make_member(request.param) for _ in range(3)]).eval()
+    ensemble.fit(rand_images(10, seed=1).split(4))
+    return ensemble
+
+
+@torch.no_grad()
+def member_results(ensemble, images):
+    """Raw scores and maps of each member."""
+    results = [member.network(images) for member in ensemble.members]
+    return [(result.pred_score.double().numpy(), result.anomaly_map.double().numpy()) for result in results]
+
+
+def test_scores_and_maps_are_means_of_the_members_standardised_ones(ensemble):
+    clean, test = member_results(ensemble, rand_images(10, seed=1)), member_results(ensemble, rand_images())
+    with torch.no_grad():
+        result = ensemble(rand_images())
+    for kind, found in enumerate((result.pred_score, result.anomaly_map)):
+        expected = np.mean(
+            [
+                (scores[kind] - normal[kind].mean()) / normal[kind].std()
+                for scores, normal in zip(test, clean, strict=True)
+            ],
+            axis=0,
+        )
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@torch.no_grad()
+def test_training_scores_of_each_member_have_mean_zero_and_deviation_one(ensemble):
+    for member in ensemble.members:
+        result = member(rand_images(10, seed=1))
+        for scores in (result.pred_score, result.anomaly_map):
+            assert abs(scores.mean()) < 1e-2
+            assert abs(scores.std(correction=0) - 1) < 1e-2
+
+
+@torch.no_grad()
+def test_fitting_again_forgets_the_first_fit(ensemble):
+    again = copy.deepcopy(ensemble)
+    again.fit([rand_images(8, seed=5)])
+    again.fit(rand_images(10, seed=1).split(4))
+    torch.testing.assert_close(again(rand_images()).pred_score, ensemble(rand_images()).pred_score)
+
+
+@torch.no_grad()
+def test_without_map(ensemble):
+    with ensemble.without_map():
+        assert ensemble(rand_images()).anomaly_map is None
+        score = ensemble(rand_images()).pred_score
+    assert torch.equal(score, ensemble(rand_images()).pred_score)
+    assert ensemble(rand_images()).anomaly_map is not None
+
+
+@torch.no_grad()
+def test_state_dict_round_trip(ensemble):
+    loaded = CutPasteEnsemble([make_member("image" if "Patch" not in repr(ensemble) else "patch") for _ in range(3)])
+    loaded.eval().load_state_dict(ensemble.state_dict())
+    for found, expected in zip(loaded(rand_images()), ensemble(rand_images()), strict=True):
+        assert (found is None and expected is None) or torch.equal(found, expected)
+
+
+def test_members_are_different_and_none_is_an_error():
+    ensemble = CutPaste(ensemble=3, seed=0, **SMALL).model
+    weights = [member.network.backbone.network.conv_stem.weight for member in ensemble.members]
+    heads = [member.network.head[0].weight for member in ensemble.members]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.allclose(weights[first], weights[second])
+        assert not torch.allclose(heads[first], heads[second])
+    with pytest.raises(ValueError, match="members"):
+        CutPasteEnsemble([])
+    with pytest.raises(ValueError, match="ensemble"):
+        CutPaste(ensemble=0, **SMALL)
+
+
+@pytest.mark.parametrize("mode", ["image", "patch"])
+def test_each_member_learns_as_if_alone(mode, monkeypatch):
+    torch.manual_seed(0)
+    model = CutPaste(ensemble=2, mode=mode, train_crop_size=32, **SMALL).train()
+    alone = [copy.deepcopy(member.network) for member in model.model.members]
+    monkeypatch.setattr(CutPaste, "trainer", SimpleNamespace(global_step=0), raising=False)
+    monkeypatch.setattr(model, "log", lambda *args, **kwargs: None)
+    images = rand_images(4)
+
+    torch.manual_seed(1)
+    views = [model.views(images) for _ in range(2)]
+    torch.manual_seed(1)
+    loss = model.training_step(SimpleNamespace(image=images))
+    loss.backward()
+
+    # Views of its own for each.
+    assert not torch.equal(views[0][0], views[1][0])
+    losses = []
+    for member, network, (pasted, labels) in zip(model.model.members, alone, views, strict=True):
+        losses.append(nn.functional.cross_entropy(network(pasted), labels))
+        losses[-1].backward()
+        for (name, found), expected in zip(member.network.named_parameters(), network.parameters(), strict=True):
+            assert (found.grad is None) == (expected.grad is None), name
+            if expected.grad is not None:
+                torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-6, msg=name)
+        for (name, found), expected in zip(member.network.named_buffers(), network.buffers(), strict=True):
+            torch.testing.assert_close(found, expected, msg=name)
+    assert any(parameter.grad.abs().max() > 1e-3 for parameter in alone[1].parameters() if parameter.grad is not None)
+    torch.testing.assert_close(loss, sum(losses))
+
+
+def test_standardizer_streams_what_numpy_computes_at_once():
+    rng = np.random.default_rng(0)
+    # Shapes of all kinds, a mean far from zero, one value alone.
+    parts = [rng.normal(1000.0, 3.0, shape) for shape in ((5,), (2, 1, 7, 3), (1,), (400,))]
+    standardize = Standardizer()
+    for part in parts:
+        standardize.update(torch.tensor(part, dtype=torch.float32))
+    values = np.concatenate([part.astype(np.float32).astype(np.float64).ravel() for part in parts])
+    assert int(standardize.count) == values.size
+    np.testing.assert_allclose(float(standardize.mean), values.mean(), rtol=1e-6)
+    np.testing.assert_allclose(float(standardize.deviation), values.std(), rtol=1e-4)
+    probe = torch.tensor([990.0, 1010.0])
+    expected = (probe.numpy() - values.mean()) / values.std()
+    np.testing.assert_allclose(standardize(probe).numpy(), expected, rtol=1e-3)
+
+    loaded = Standardizer()
+    loaded.load_state_dict(standardize.state_dict())
+    assert torch.equal(loaded(probe), standardize(probe))
+
+
+def test_standardizer_without_spread_only_shifts():
+    standardize = Standardizer()
+    assert torch.equal(standardize(torch.tensor([3.0])), torch.tensor([3.0]))
+    standardize.update(torch.full((4,), 2.0))
+    assert torch.equal(standardize(torch.tensor([2.0, 5.0])), torch.tensor([0.0, 3.0]))
+    standardize.update(torch.tensor([1.0, 3.0]))
+    standardize.reset()
+    assert torch.equal(standardize(torch.tensor([3.0])), torch.tensor([3.0]))
+    assert standardize.count == 0

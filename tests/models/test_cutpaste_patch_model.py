@@ -1,0 +1,229 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The patch model of CutPaste against loops over windows."""
+
+import copy
+import re
+
+import pytest
+import torch
+
+from anomalib_ssl.models.cutpaste import CutPastePatchModel
+from anomalib_ssl.scoring import GaussianDensity, LocatedGaussianDensity, NotFittedError, as_rows, gaussian_upsample
+
+SIZE = (64, 48)
+GRID = (5, 3)
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+def make_model(**kwargs) -> CutPastePatchModel:
+    torch.manual_seed(0)
+    arguments = {"backbone": "test_efficientnet", "patch_size": 32, "stride": 8, "head_dims": (8,), **kwargs}
+    return CutPastePatchModel(SIZE, **arguments).eval()
+
+
+def rand_images(num=3, seed=0):
+    # Smooth and of different contrasts, so that features differ between windows and images.
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(num, 3, 12, 9, generator=generator) * torch.rand(num, 1, 1, 1, generator=generator)
+    return torch.nn.functional.interpolate(coarse, SIZE, mode="bilinear")
+
+
+def fitted(**kwargs) -> CutPastePatchModel:
+    model = make_model(**kwargs)
+    model.fit(rand_images(12, seed=1).split(5))
+    return model
+
+
+def every_window(images):
+    """Windows one by one: place, and pixels."""
+    for i in range(GRID[0]):
+        for j in range(GRID[1]):
+            yield i, j, images[:, :, 8 * i : 8 * i + 32, 8 * j : 8 * j + 32]
+
+
+@pytest.fixture(scope="module", params=["shared", "per_location", "convolutional"])
+def model(request) -> CutPastePatchModel:
+    kwargs = {
+        "shared": {},
+        "per_location": {"per_location": True},
+        "convolutional": {"dense": "convolutional"},
+    }
+    return fitted(**kwargs[request.param])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", ["pool", "level7"])
+def test_features_are_those_of_each_window_alone(layer):
+    model = make_model(**({} if layer == "pool" else {"backbone": "mobilenetv3_small_050", "layer": layer}))
+    images = rand_images()
+    features = model.window_features(images)
+    assert features.shape == (3, model.backbone.num_scored_features, *GRID)
+    for i, j, windows in every_window((images - MEAN) / STD):
+        alone = torch.stack([model.backbone.scored(window[None])[0].mean(dim=(1, 2)) for window in windows])
+        torch.testing.assert_close(features[:, :, i, j], alone, rtol=1e-4, atol=1e-5 * alone.abs().max().item())
+
+
+@torch.no_grad()
+def test_convolutional_features_are_means_of_the_finer_map_over_each_window():
+    model = make_model(dense="convolutional")
+    images = rand_images()
+    (twin,) = model._dense_backbone
+    finer = twin((images - MEAN) / STD)
+    assert finer.shape[-2:] == (8, 6)
+    features = model.window_features(images)
+    assert features.shape[-2:] == GRID
+    for i in range(GRID[0]):
+        for j in range(GRID[1]):
+            expected = finer[:, :, i : i + 4, j : j + 4].mean(dim=(2, 3))
+            torch.testing.assert_close(features[:, :, i, j], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_convolutional_scoring_follows_the_weights():
+    model = fitted(dense="convolutional")
+    images = rand_images()
+    before = model.window_features(images)
+    other = fitted(dense="convolutional")
+    for parameter in other.backbone.parameters():
+        parameter.mul_(1.1)
+    model.load_state_dict(other.state_dict())
+    after = model.window_features(images)
+    assert not torch.allclose(before, after, rtol=1e-2)
+    torch.testing.assert_close(after, other.window_features(images))
+    torch.testing.assert_close(copy.deepcopy(other).window_features(images), after)
+    # Nothing is saved or trained twice.
+    assert set(model.state_dict()) == set(make_model().state_dict())
+    assert len(list(model.parameters())) == len(list(make_model().parameters()))
+
+
+@torch.no_grad()
+def test_score_is_that_of_the_worst_window_and_map_its_upsampling(model):
+    images = rand_images()
+    scores = model.score_windows(images)
+    assert scores.shape == (3, 1, *GRID)
+    result = model(images)
+    assert result.pred_score.tolist() == [max(scores[b].flatten().tolist()) for b in range(3)]
+    expected = gaussian_upsample(scores, SIZE, 32, 8, sigma=10.0, normalize_overlap=True)
+    torch.testing.assert_close(result.anomaly_map, expected)
+    assert result.anomaly_map.shape == (3, 1, *SIZE)
+    with model.without_map():
+        assert model(images).anomaly_map is None
+        assert torch.equal(model(images).pred_score, result.pred_score)
+
+
+@torch.no_grad()
+def test_upsampling_options_arrive():
+    model = fitted(upsample_sigma=3.0, normalize_overlap=False)
+    images = rand_images()
+    expected = gaussian_upsample(model.score_windows(images), SIZE, 32, 8, sigma=3.0, normalize_overlap=False)
+    torch.testing.assert_close(model(images).anomaly_map, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"gde_shrinkage": "ledoit_wolf", "gde_l2norm": False}])
+def test_shared_density_is_that_of_all_windows_at_once(options):
+    model = fitted(**options)
+    features = model.window_features(rand_images(12, seed=1))
+    expected = GaussianDensity(
+        features.shape[1], options.get("gde_shrinkage", "ridge"), options.get("gde_l2norm", True)
+    ).fit(as_rows(features))
+    assert model.density.num_samples == 12 * GRID[0] * GRID[1]
+    torch.testing.assert_close(model.density.mean, expected.mean)
+    probe = model.window_features(rand_images())
+    for i in range(GRID[0]):
+        scores = expected(probe[:, :, i, 1])
+        torch.testing.assert_close(model.score_windows(rand_images())[:, 0, i, 1], scores, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_located_densities_are_fitted_place_by_place():
+    model = fitted(per_location=True)
+    assert isinstance(model.density, LocatedGaussianDensity)
+    features = model.window_features(rand_images(12, seed=1))
+    expected = LocatedGaussianDensity(features.shape[1], GRID, dims=min(100, features.shape[1]))
+    expected.fit(lambda: [features])
+    probe = rand_images()
+    torch.testing.assert_close(model.score_windows(probe), expected(model.window_features(probe)), rtol=1e-3, atol=1e-3)
+    # Each place knows its own normal features: those of another place are worse.
+    moved = features.roll(1, dims=2)
+    assert model.density(features).mean() < model.density(moved).mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, 7, 45])
+def test_chunks_change_nothing(chunk):
+    expected = make_model().window_features(rand_images())
+    features = make_model(window_chunk=chunk).window_features(rand_images())
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dense", ["windows", "convolutional"])
+def test_bfloat16_features_are_close_and_densities_in_full(dense):
+    images = rand_images()
+    expected = make_model(dense=dense).window_features(images)
+    features = make_model(dense=dense, window_precision="bfloat16").window_features(images)
+    assert features.dtype == torch.float32
+    error = (features - expected).norm() / expected.norm()
+    assert 0 < error < 0.03
+    assert fitted(dense=dense, window_precision="bfloat16")(images).pred_score.dtype == torch.float32
+
+
+@torch.no_grad()
+def test_scores_do_not_depend_on_the_batch(model):
+    images = rand_images(6)
+    together = model(images)
+    alone = [model(image[None]) for image in images]
+    scale = together.pred_score.abs().max().item()
+    torch.testing.assert_close(
+        together.pred_score, torch.cat([one.pred_score for one in alone]), rtol=1e-3, atol=1e-4 * scale
+    )
+    torch.testing.assert_close(
+        together.anomaly_map, torch.cat([one.anomaly_map for one in alone]), rtol=1e-3, atol=1e-4 * scale
+    )
+
+
+def test_training_gives_logits_of_crops_and_state_dict_carries_the_density(model):
+    assert copy.deepcopy(model).train()(torch.rand(4, 3, 32, 32)).shape == (4, 3)
+    loaded = copy.deepcopy(model)
+    loaded.density._set_fitted(0)
+    with pytest.raises(NotFittedError):
+        loaded(rand_images())
+    loaded.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(loaded(rand_images()).pred_score, model(rand_images()).pred_score)
+
+
+@torch.no_grad()
+def test_an_odd_patch_stands_out_where_it_is():
+    model = fitted()
+    images = rand_images(2, seed=1)
+    images[1, :, 34:54, 20:40] = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)).round()
+    result = model(images)
+    assert result.pred_score[1] > result.pred_score[0]
+    row, col = divmod(int(result.anomaly_map[1, 0].argmax()), SIZE[1])
+    assert row >= 26
+    assert col >= 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"dense": "sparse"}, "dense"),
+        ({"window_precision": "float16"}, "window_precision"),
+        ({"window_chunk": 0}, "window_chunk"),
+        ({"upsample_sigma": 0}, "upsample_sigma"),
+        ({"stride": 0}, "stride"),
+        ({"stride": 33}, "stride"),
+        ({"patch_size": 49}, "patch_size=49"),
+        ({"dense": "convolutional", "stride": 6, "patch_size": 36}, "power of two.*stride=6"),
+        ({"dense": "convolutional", "stride": 8, "patch_size": 36}, "patch_size=36"),
+        ({"dense": "convolutional", "backbone": "test_resnet"}, "dense='convolutional' needs a backbone"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, named):
+    with pytest.raises(ValueError, match=re.compile(named)):
+        make_model(**arguments)
