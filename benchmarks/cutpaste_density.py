@@ -52,7 +52,7 @@ def _with_fit(model: CutPaste, datamodule: MVTecAD) -> CutPaste:
     datamodule.prepare_data()
     datamodule.setup()
     transform = model.pre_processor.transform
-    model.fit_statistics(transform(batch.image).to(model.device) for batch in datamodule.train_dataloader())
+    model.fit_statistics([transform(batch.image).to(model.device) for batch in datamodule.train_dataloader()])
     return model
 
 
