@@ -14,7 +14,7 @@ from harness.measure import Competitor
 from PIL.Image import Image
 from torchvision.transforms.functional import normalize, pil_to_tensor
 
-from anomalib_ssl.models.cutpaste.torch_model import IMAGENET_MEAN, IMAGENET_STD
+from anomalib_ssl.models.cutpaste.network import IMAGENET_MEAN, IMAGENET_STD
 from competitors import ours, pil, tensor
 from competitors.loader import LoaderPass
 
