@@ -68,7 +68,8 @@ def test_onnx_with_heat_map_equals_eager(kind, tmp_path):
     path = model.to_onnx(tmp_path, input_size=(80, 96))
     session = onnxruntime.InferenceSession(path)
     names = [output.name for output in session.get_outputs()]
-    graph = openvino.Core().compile_model(openvino.convert_model(path), "CPU", FULL)
+    # OpenVINO reads ONNX files in two ways that transform constants differently.
+    graphs = [openvino.Core().compile_model(read, "CPU", FULL) for read in (path, openvino.convert_model(path))]
     for batch in (1, 4):
         images = rand_images(batch)
         expected = in_full_precision(model, images)
@@ -76,7 +77,7 @@ def test_onnx_with_heat_map_equals_eager(kind, tmp_path):
         assert maps.shape == (batch, 1, 64, 64)
         assert ((maps > 0) & (maps < 1)).mean() > 0.9
         from_onnx = dict(zip(names, session.run(None, {"input": images.numpy()}), strict=True))
-        for outputs in (from_onnx, graph(images.numpy())):
+        for outputs in (from_onnx, *(graph(images.numpy()) for graph in graphs)):
             assert_scores(outputs, expected)
             np.testing.assert_allclose(outputs["anomaly_map"], maps, atol=1e-4)
 

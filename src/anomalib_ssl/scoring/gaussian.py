@@ -175,4 +175,6 @@ class GaussianDensity(Density):
 
     def _whiten(self, features: torch.Tensor) -> torch.Tensor:
         self._require_fitted()
-        return (features - self.mean) @ self.whitening.T
+        # Transposed here and there instead of the constant: OpenVINO's reader of ONNX files transposes that in place,
+        # and the gradient, which multiplies with it too, came out wrong.
+        return (self.whitening @ (features - self.mean).T).T
