@@ -90,12 +90,22 @@ def test_takes_augmentations_with_settings_of_their_own(root: Path, tmp_path: Pa
     assert large.read_bytes() != plain
 
 
+def test_a_single_name(root: Path, tmp_path: Path) -> None:
+    files = [
+        preview(root, "wood", names, rows=2, image_size=32, output=tmp_path / "grid.png").read_bytes()
+        for names in ("LocalCorruption", ["LocalCorruption"])
+    ]
+    assert files[0] == files[1]
+
+
 def test_command_line_takes_folders_and_datamodules(root: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(preview)
     options = parser.parse_args([f"--data={root}", "--category=wood", "--augmentations=[CutPaste, ColorJitter]"])
     assert options.augmentations == ["CutPaste", "ColorJitter"]
     assert isinstance(parser.instantiate_classes(options).data, Path)
+    options = parser.parse_args([f"--data={root}", "--augmentations=LocalCorruption"])
+    assert options.augmentations == "LocalCorruption"
     options = parser.parse_args(["--data=MVTecAD", f"--data.root={root}", "--data.category=wood"])
     assert isinstance(parser.instantiate_classes(options).data, MVTecAD)
 

@@ -40,6 +40,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command("anomalib_ssl.demo.command", "demo", "Train a model on generated images, without any download."),
+    "diagnose": Command("anomalib_ssl.diagnose", "diagnose", "Compare a trained autoencoder with a projection."),
     "doctor": Command("anomalib_ssl.doctor", "doctor", "Check the installation and what anomalib sees of it."),
     "preview": Command("anomalib_ssl.preview", "preview", "Draw a picture of what an augmentation does to images."),
 }

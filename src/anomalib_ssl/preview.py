@@ -41,7 +41,7 @@ HIGHLIGHT = (1.0, 0.45, 0.1)
 def preview(
     data: AnomalibDataModule | Path,
     category: str | None = None,
-    augmentations: Sequence[str | Augmentation] = DEFAULT_AUGMENTATIONS,
+    augmentations: Sequence[str | Augmentation] | str = DEFAULT_AUGMENTATIONS,
     rows: int = 4,
     image_size: int = 256,
     seed: int = 0,
@@ -53,7 +53,7 @@ def preview(
         data: A folder of images, searched with its subfolders, or any image datamodule of anomalib. Of a folder in
             MVTec layout the sound training images are used, ``train/good``.
         category: Subfolder of ``data`` to look in, such as a category of MVTec AD.
-        augmentations: Names of the package's augmentations, or augmentations themselves.
+        augmentations: Names of the package's augmentations, or augmentations themselves; or a single name.
         rows: Number of images, drawn at random; they repeat where the folder holds fewer.
         image_size: Side in pixels to which the images are resized before they are augmented.
         seed: Seed of the choice of images and of the augmentations.

@@ -6,12 +6,14 @@
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, PasteAugmentation
 from anomalib_ssl.augmentations.color_jitter import ColorJitter, color_jitter
 from anomalib_ssl.augmentations.compilation import compiled_augmentations
+from anomalib_ssl.augmentations.corruption import LocalCorruption
 from anomalib_ssl.augmentations.cutpaste import CutPaste, cut_paste
 from anomalib_ssl.augmentations.cutpaste_scar import CutPasteScar, cut_paste_scar
 from anomalib_ssl.augmentations.kornia_augmentation import KorniaAugmentation
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.random_crop import RandomCrop, crop_images
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
+from anomalib_ssl.augmentations.symmetries import Symmetries, flip_and_turn, rotate_and_shift
 
 __all__ = [
     "Augmentation",
@@ -19,15 +21,19 @@ __all__ = [
     "CutPaste",
     "CutPasteScar",
     "KorniaAugmentation",
+    "LocalCorruption",
     "Parameters",
     "Paste",
     "PasteAugmentation",
     "RandomCrop",
     "RandomShift",
+    "Symmetries",
     "color_jitter",
     "compiled_augmentations",
     "crop_images",
     "cut_paste",
     "cut_paste_scar",
+    "flip_and_turn",
+    "rotate_and_shift",
     "shift_images",
 ]

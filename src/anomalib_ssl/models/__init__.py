@@ -11,11 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
     from anomalib_ssl.models.cutpaste import CutPaste
 
-__all__ = ["CutPaste"]
+__all__ = ["AutoencoderProjection", "CutPaste"]
 
-_LAZY = {"CutPaste": "anomalib_ssl.models.cutpaste"}
+_LAZY = {
+    "AutoencoderProjection": "anomalib_ssl.models.autoencoder_projection",
+    "CutPaste": "anomalib_ssl.models.cutpaste",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,64 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A folder of images, in memory, as a store of textures."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from anomalib.data.utils import read_image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional
+
+TEXTURE_SIZE = 256
+"""Side in pixels of the stored textures."""
+
+MAX_TEXTURES = 512
+"""Most textures that are read: 96 MiB. Of a larger folder, files at even distances in alphabetical order."""
+
+
+def find_textures(folder: Path | str) -> list[Path]:
+    """List the images of a folder and its subfolders that serve as textures.
+
+    The Describable Textures Dataset is such a folder, and so is any other with images.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        At most 512 files, spread over the folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no image in it.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        msg = f"textures: there is no folder '{folder}'."
+        raise FileNotFoundError(msg)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    if not paths:
+        msg = f"textures: no images ({', '.join(IMG_EXTENSIONS)}) in '{folder}' or its subfolders."
+        raise FileNotFoundError(msg)
+    count = min(len(paths), MAX_TEXTURES)
+    return [paths[number * len(paths) // count] for number in range(count)]
+
+
+@lru_cache(maxsize=4)
+def load_textures(folder: str, device: torch.device) -> torch.Tensor:
+    """Read the textures of a folder, once per process and device.
+
+    Args:
+        folder: Where to look, see :func:`find_textures`.
+        device: Where to keep them.
+
+    Returns:
+        The textures' centres (N, 3, 256, 256), uint8, resized by the shorter side.
+    """
+    return torch.stack([_read(path) for path in find_textures(folder)]).to(device)
+
+
+def _read(path: Path) -> torch.Tensor:
+    image = torch.as_tensor(read_image(path, as_tensor=True))
+    image = functional.resize(image, [TEXTURE_SIZE], antialias=True)
+    return functional.center_crop(image, [TEXTURE_SIZE, TEXTURE_SIZE]).clamp_(0, 1).mul_(255).round_().to(torch.uint8)

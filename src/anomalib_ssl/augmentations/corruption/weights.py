@@ -1,0 +1,73 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From the level of a region (see ``shapes.py``) to how strongly each pixel is blended."""
+
+import math
+
+import torch
+
+_LEAST_SLOPE = 0.3
+"""Slopes of a level below this stem from its ridges and tips, not from deformed coordinates."""
+
+_LEAST_WEIGHT = 0.25
+"""Weight at which a feathered edge starts: a pixel counted as corrupted is changed by more than a trace."""
+
+_OFFSETS = 8
+"""Steps of the search for a level that keeps the area; each halves the error."""
+
+
+def in_pixels(level: torch.Tensor) -> torch.Tensor:
+    """Divide levels (B, H, W) by their slopes: the distance to the outline in pixels, to first order.
+
+    Where coordinates are deformed, a level rises faster or slower than by 1 per pixel.
+    """
+    down, right = torch.gradient(level, dim=(1, 2))
+    return level / torch.hypot(down, right).clamp_(min=_LEAST_SLOPE)
+
+
+def fit_area(level: torch.Tensor, area: tuple[float, float]) -> torch.Tensor:
+    """Grow or shrink regions evenly where their area is outside its limits.
+
+    Args:
+        level: Shape (B, H, W), in pixels.
+        area: Smallest and largest share of the pixels at which the level shall be positive. Always a pixel at least.
+
+    Returns:
+        Levels (B, H, W), shifted where needed.
+    """
+    batch, height, width = level.shape
+    flat = level.flatten(1)
+    smallest = max(math.ceil(area[0] * height * width), 1)
+    largest = max(math.floor(area[1] * height * width), smallest)
+
+    def pixels(offset: torch.Tensor) -> torch.Tensor:
+        return (flat > offset).sum(dim=1, keepdim=True)
+
+    kept = torch.zeros(batch, 1, dtype=flat.dtype, device=flat.device)
+    count = pixels(kept)
+    grow, shrink = count < smallest, count > largest
+    reach = min(height, width) / 4
+    # The far end of the interval always keeps the limits, the near one never does, unless nothing is to be done.
+    kept = kept - reach * grow + reach * shrink
+    broken = torch.zeros_like(kept)
+    for _ in range(_OFFSETS):
+        middle = (kept + broken) / 2
+        count = pixels(middle)
+        fits = torch.where(grow, count >= smallest, count <= largest)
+        kept, broken = torch.where(fits, middle, kept), torch.where(fits, broken, middle)
+    return level - kept.unsqueeze(2)
+
+
+def feathered(level: torch.Tensor, feather: torch.Tensor) -> torch.Tensor:
+    """Blend weights: 0 outside, 1 inside, and between them a ramp along the inner side of the outline.
+
+    Args:
+        level: Shape (B, H, W), in pixels.
+        feather: Width of the ramp in pixels, shape (B,). 0 makes a hard edge.
+
+    Returns:
+        Weights (B, 1, H, W), at least 0.25 wherever they are not 0.
+    """
+    ramp = (level / feather.clamp(min=1e-6).view(-1, 1, 1)).clamp_(_LEAST_WEIGHT, 1)
+    return (ramp * (level > 0)).unsqueeze(1)

@@ -1,0 +1,104 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the autoencoder learns: the clean image from the partly corrupted one."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from anomalib_ssl.checks import check_choice, check_number
+
+WEIGHTINGS = ("region", "pixel")
+"""Names of what the reconstruction error is averaged over."""
+
+
+def region_losses(
+    reconstruction: torch.Tensor, target: torch.Tensor, masks: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared error outside and inside of what was corrupted, in float32.
+
+    Args:
+        reconstruction: Shape (B, C, H, W).
+        target: Clean images, shape (B, C, H, W).
+        masks: Where they were corrupted, boolean, shape (B, 1, H, W).
+
+    Returns:
+        The errors of the clean and of the masked region, shape (B,) each; 0 for a region without pixels.
+    """
+    error = (reconstruction.float() - target.float()).square().mean(dim=1, keepdim=True)
+    inside = masks.to(error.dtype)
+
+    def mean_over(region: torch.Tensor) -> torch.Tensor:
+        return (error * region).sum(dim=(1, 2, 3)) / region.sum(dim=(1, 2, 3)).clamp(min=1)
+
+    return mean_over(1 - inside), mean_over(inside)
+
+
+class ProjectionLoss(nn.Module):
+    """Squared error of the clean region and of the corrupted one, each averaged over its own pixels, and weighted.
+
+    With weighting ``region`` a small corruption counts as much as a large one::
+
+        loss = clean_weight * mean of the clean pixels' errors + masked_weight * mean of the corrupted pixels' errors
+
+    With ``pixel`` every pixel counts alike: the plain mean squared error of a denoising autoencoder, which is the above
+    with each region's share of the image for its weight.
+
+    The paper (Bauer et al., Mathematics 2024, 12 (24), 3988) calls its objective a modified reconstruction error; its
+    formula was not available. Two terms, one a region, are in third-party code for an early version, with 0.9 for the
+    clean one.
+
+    Args:
+        clean_weight: Weight of the region that was left as it was.
+        masked_weight: Weight of the corrupted region. An image without one contributes nothing here.
+        weighting: ``region`` or ``pixel``; the latter ignores both weights.
+
+    Raises:
+        ValueError: If an argument is outside its limits.
+
+    Example:
+        >>> import torch
+        >>> target, masks = torch.zeros(1, 3, 2, 2), torch.tensor([[[[True, False], [False, False]]]])
+        >>> reconstruction = torch.where(masks, 1.0, 0.5).expand(1, 3, 2, 2)
+        >>> round(float(ProjectionLoss(0.9, 0.1)(reconstruction, target, masks)), 4)  # 0.9 * 0.25 + 0.1 * 1
+        0.325
+    """
+
+    def __init__(
+        self,
+        clean_weight: float = 0.9,
+        masked_weight: float = 0.1,
+        weighting: Literal["region", "pixel"] = "region",
+    ) -> None:
+        super().__init__()
+        check_number("clean_weight", clean_weight, 0)
+        check_number("masked_weight", masked_weight, 0)
+        check_choice("loss_weighting", weighting, WEIGHTINGS)
+        if weighting == "region" and clean_weight + masked_weight == 0:
+            msg = "clean_weight and masked_weight must not both be 0."
+            raise ValueError(msg)
+        self.clean_weight = clean_weight
+        self.masked_weight = masked_weight
+        self.weighting = weighting
+
+    def forward(self, reconstruction: torch.Tensor, target: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compare reconstructions of corrupted images with the clean ones.
+
+        Args:
+            reconstruction: Shape (B, C, H, W).
+            target: Clean images, shape (B, C, H, W).
+            masks: Where they were corrupted, boolean, shape (B, 1, H, W).
+
+        Returns:
+            The mean over the batch, a float32 scalar.
+        """
+        with torch.autocast(reconstruction.device.type, enabled=False):
+            clean, masked = region_losses(reconstruction, target, masks)
+            clean_weight: torch.Tensor | float = self.clean_weight
+            masked_weight: torch.Tensor | float = self.masked_weight
+            if self.weighting == "pixel":
+                masked_weight = masks.float().mean(dim=(1, 2, 3))
+                clean_weight = 1 - masked_weight
+            return (clean_weight * clean + masked_weight * masked).mean()

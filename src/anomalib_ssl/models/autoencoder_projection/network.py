@@ -1,0 +1,220 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A convolutional autoencoder with stacked dilated convolutions at its bottleneck."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from anomalib_ssl.checks import check_choice, check_number
+
+DILATIONS = (1, 2, 4, 8, 16, 32)
+"""Dilation rates of the stacked dilated convolutions, where the map is large enough for them."""
+
+OUTPUT_GAIN = 8.0
+"""Factor on the last layer's weights: Adam's steps are of one size for all, and without a factor it takes thousands of
+them at a usual rate until the reconstruction has the contrast of an image."""
+
+SKIPS = ("none", "ccm")
+"""Names of the ways from the encoder past the bottleneck."""
+
+
+class SDCAutoencoder(nn.Module):
+    """Reconstruct images: three poolings down, stacked dilated convolutions (SDC), three transposed convolutions up.
+
+    For Bauer, Nakajima and Müller, "Self-Supervised Autoencoders for Visual Anomaly Detection", Mathematics 2024, 12
+    (24), 3988 (https://arxiv.org/abs/2206.11723). SDC is from Schuster et al., "SDC - Stacked Dilated Convolution",
+    CVPR 2019 (https://arxiv.org/abs/1904.03076). The paper's table of layers was not available: number and width of
+    layers, batch norm and the sigmoid at the end are this package's choices, after what is known of the network. No
+    layer is narrower than the image's content: only the training task keeps the network from copying its input.
+
+    Args:
+        image_size: Height and width in pixels of the images to come, multiples of 8; they decide the default of
+            ``dilations``.
+        widths: Channels at full, half and quarter resolution.
+        sdc_layers: Number of stacked dilated convolutions, at an eighth of the resolution.
+        sdc_width: Channels of each dilation rate.
+        dilations: Dilation rates. By default those of 1, 2, 4, 8, 16 and 32 that see more than their own position:
+            a rate as large as the map is a costly 1 x 1 convolution.
+        skip: ``none``, or ``ccm`` for a gated skip connection at each resolution; see
+            :class:`ConvexCombination`.
+        fuse: Whether a 3 x 3 convolution follows each of the stacked dilated convolutions.
+
+    Raises:
+        ValueError: If an argument is outside its limits.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> autoencoder = SDCAutoencoder((64, 64), widths=(4, 8, 16), sdc_layers=2, sdc_width=4).eval()
+        >>> autoencoder(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] = (256, 256),
+        widths: Sequence[int] = (32, 64, 128),
+        sdc_layers: int = 4,
+        sdc_width: int = 64,
+        dilations: Sequence[int] | None = None,
+        skip: Literal["none", "ccm"] = "none",
+        fuse: bool = False,
+    ) -> None:
+        super().__init__()
+        check_sides("image_size", image_size)
+        if len(widths) != 3:
+            msg = f"widths must be three numbers of channels, got {tuple(widths)}."
+            raise ValueError(msg)
+        for width in widths:
+            check_number("widths", width, 1)
+        check_number("sdc_layers", sdc_layers, 1)
+        check_number("sdc_width", sdc_width, 1)
+        check_choice("skip", skip, SKIPS)
+        self.dilations = default_dilations(image_size) if dilations is None else tuple(dilations)
+        if not self.dilations:
+            msg = f"dilations must hold at least one rate, got {tuple(self.dilations)}."
+            raise ValueError(msg)
+        for dilation in self.dilations:
+            check_number("dilations", dilation, 1)
+        first, second, third = widths
+        self.encoder = nn.ModuleList(
+            nn.Sequential(conv_block(inputs, outputs), conv_block(outputs, outputs))
+            for inputs, outputs in ((3, first), (first, second), (second, third))
+        )
+        self.pool = nn.MaxPool2d(2)
+        stacked = sdc_width * len(self.dilations)
+        bottleneck: list[nn.Module] = []
+        for layer in range(sdc_layers):
+            bottleneck.append(StackedDilatedConvolution(third if layer == 0 else stacked, sdc_width, self.dilations))
+            if fuse:
+                bottleneck.append(conv_block(stacked, stacked))
+        self.bottleneck = nn.Sequential(*bottleneck)
+        self.up = nn.ModuleList(
+            up_block(inputs, outputs) for inputs, outputs in ((stacked, third), (third, second), (second, first))
+        )
+        self.skip = nn.ModuleList(ConvexCombination(width) for width in (third, second, first) if skip == "ccm")
+        self.decoder = nn.ModuleList(
+            nn.Sequential(conv_block(width, width), conv_block(width, width)) for width in (third, second, first)
+        )
+        self.output = nn.Conv2d(first, 3, 1)
+        with torch.no_grad():
+            # It starts as it would without the factor.
+            self.output.weight.div_(OUTPUT_GAIN)
+            self.output.bias.div_(OUTPUT_GAIN)  # type: ignore[union-attr]
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Reconstruct images.
+
+        Args:
+            images: Shape (B, 3, H, W), values in [0, 1], H and W multiples of 8.
+
+        Returns:
+            Reconstructions (B, 3, H, W), values in (0, 1).
+
+        Raises:
+            ValueError: If a side is no multiple of 8.
+        """
+        check_sides("images", (images.shape[-2], images.shape[-1]))
+        features = images
+        encoded: list[torch.Tensor] = []
+        for block in self.encoder:
+            encoded.append(block(features))
+            features = self.pool(encoded[-1])
+        features = self.bottleneck(features)
+        for level, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
+            features = up(features)
+            if self.skip:
+                features = self.skip[level](encoded[-1 - level], features)
+            features = block(features)
+        reconstruction: torch.Tensor = self.output(features)
+        return (OUTPUT_GAIN * reconstruction).sigmoid()
+
+
+class StackedDilatedConvolution(nn.Module):
+    """Parallel 5 x 5 convolutions of one input at several dilation rates, side by side; batch norm and ReLU.
+
+    Args:
+        inputs: Number of input channels.
+        width: Output channels of each rate.
+        dilations: The rates.
+    """
+
+    def __init__(self, inputs: int, width: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs, width, 5, padding=2 * rate, dilation=rate, bias=False) for rate in dilations
+        )
+        self.norm = nn.Sequential(nn.BatchNorm2d(width * len(dilations)), nn.ReLU(inplace=True))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Convolve features (B, C, h, w) to (B, width * number of rates, h, w)."""
+        result: torch.Tensor = self.norm(torch.cat([convolve(features) for convolve in self.convolutions], dim=1))
+        return result
+
+
+class ConvexCombination(nn.Module):
+    """A gated skip connection: a learned map chooses, for each position, between encoder and decoder features.
+
+    Known by the name of CCM (convex combination module); how the paper computes its coefficients was not available. At
+    the start the encoder's share is 0.12 everywhere, since a plain skip would offer the copy of the input that the
+    network must not learn.
+
+    Args:
+        width: Number of channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(2 * width, 1, 3, padding=1)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, -2.0)  # type: ignore[arg-type]
+
+    def forward(self, encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+        """Mix two feature maps (B, C, h, w)."""
+        share = self.gate(torch.cat([encoded, decoded], dim=1)).sigmoid()
+        result: torch.Tensor = share * encoded + (1 - share) * decoded
+        return result
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3 x 3 convolution with batch norm of its own, and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def up_block(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3 x 3 transposed convolution to twice the resolution, batch norm and ReLU."""
+    convolution = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def default_dilations(image_size: tuple[int, int]) -> tuple[int, ...]:
+    """The rates of :data:`DILATIONS` with more than one tap inside the bottleneck's map.
+
+    A 5 x 5 convolution of rate r looks r and 2 r positions away; from no position of a map with sides of r or less is
+    there anything.
+
+    Args:
+        image_size: Height and width of the image in pixels; the map's are an eighth of them.
+
+    Returns:
+        1 to 16 for 256 pixels, 1 to 32 for 512 pixels.
+    """
+    longest = max(image_size) // 8
+    return tuple(rate for rate in DILATIONS if rate == 1 or rate < longest)
+
+
+def check_sides(name: str, size: tuple[int, int]) -> None:
+    """Raise unless both sides are positive multiples of 8, which three poolings ask for.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    if any(side < 8 or side % 8 for side in size):
+        msg = f"{name} must have sides that are multiples of 8 pixels, got {tuple(size)}."
+        raise ValueError(msg)

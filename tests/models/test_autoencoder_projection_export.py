@@ -1,0 +1,94 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Exported graphs of AutoencoderProjection against eager maps and scores."""
+
+import numpy as np
+import pytest
+import torch
+
+from anomalib_ssl import AutoencoderProjection
+
+KINDS = {
+    "gated": {
+        "skip": "ccm",
+        "fuse": True,
+        "score": "topk_mean",
+        "box_passes": 0,
+        "error_normalization": "input",
+        "map_statistics": "mean",
+    },
+    "plain": {"error_normalization": "reconstruction", "map_statistics": "standardize", "score": "mean", "box_size": 5},
+}
+
+FULL = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def fitted(**kwargs) -> AutoencoderProjection:
+    """A model with statistics, whose post-processor has thresholds, as after training."""
+    model = AutoencoderProjection(
+        **{"image_size": 32, "widths": (4, 6, 8), "sdc_layers": 1, "sdc_width": 4, "seed": 0, "visualizer": False},
+        **kwargs,
+    )
+    # A network whose batch norm has seen images; statistics in evaluation mode are far from those it starts with.
+    with torch.no_grad():
+        for _ in range(5):
+            model.model(torch.rand(8, 3, 32, 32))
+        model.eval().fit_statistics(torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0)).split(4))
+        batch = model.model(model.pre_processor(rand_images(4)))
+    for name, values in (("image", batch.pred_score), ("pixel", batch.anomaly_map)):
+        # A range wide enough for the scores of other images.
+        margin = values.max() - values.min()
+        getattr(model.post_processor, f"{name}_min").copy_(values.min() - margin)
+        getattr(model.post_processor, f"{name}_max").copy_(values.max() + margin)
+        getattr(model.post_processor, f"_{name}_threshold").copy_(values.mean())
+    return model
+
+
+def rand_images(batch):
+    """Images of different contrast."""
+    images = torch.rand(batch, 3, 40, 48, generator=torch.Generator().manual_seed(batch))
+    return 0.5 + (images - 0.5) * torch.linspace(0.6, 1, batch).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_and_openvino_equal_eager(kind, tmp_path):
+    onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    model = fitted(**KINDS[kind])
+    path = model.to_onnx(tmp_path, input_size=(40, 48))
+    session = onnxruntime.InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    graph = openvino.Core().compile_model(openvino.convert_model(path), "CPU", FULL)
+    for batch in (1, 4):
+        images = rand_images(batch)
+        with torch.no_grad():
+            expected = model(images)
+        maps, scores = expected.anomaly_map.numpy(), expected.pred_score.numpy()
+        assert maps.shape == (batch, 1, 32, 32)
+        # Of the range that scores are scaled to, and not cut off at its ends.
+        assert ((maps > 0) & (maps < 1)).mean() > 0.9
+        assert ((scores > 0) & (scores < 1)).all()
+        assert maps.std() > 0.01
+        from_onnx = dict(zip(names, session.run(None, {"input": images.numpy()}), strict=True))
+        for outputs in (from_onnx, graph(images.numpy())):
+            np.testing.assert_allclose(outputs["pred_score"], scores, atol=1e-4)
+            np.testing.assert_allclose(outputs["anomaly_map"], maps, atol=1e-4)
+
+
+def test_openvino_by_anomalib_without_an_input_size(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    model = fitted(box_size=3, score="sum")
+    graph = openvino.Core().compile_model(model.to_openvino(tmp_path), "CPU", FULL)
+    images = rand_images(2)
+    with torch.no_grad():
+        expected = model(images)
+    outputs = graph(images.numpy())
+    np.testing.assert_allclose(outputs["pred_score"], expected.pred_score.numpy(), atol=1e-4)
+    np.testing.assert_allclose(outputs["anomaly_map"], expected.anomaly_map.numpy(), atol=1e-4)
+
+
+def test_torch_export_needs_no_data(tmp_path):
+    model = fitted(error_normalization="reconstruction")
+    loaded = torch.load(model.to_torch(tmp_path), weights_only=False)["model"].eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(rand_images(2)).pred_score, model(rand_images(2)).pred_score)

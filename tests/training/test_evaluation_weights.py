@@ -1,0 +1,245 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which weights are scored with, saved and resumed from: averages, and the best of them."""
+
+import pytest
+import torch
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
+from lightning.pytorch import Callback
+
+from anomalib_ssl import AutoencoderProjection
+from anomalib_ssl.training import held_out
+from anomalib_ssl.training.ema import copied_weights, warm_decay
+from anomalib_ssl.training.evaluation_weights import STATE
+
+SMALL = {
+    "image_size": 32,
+    "widths": (3, 4, 5),
+    "sdc_layers": 1,
+    "sdc_width": 3,
+    "max_updates": 6,
+    "seed": 0,
+    "visualizer": False,
+    "map_statistics": "mean",
+    # Fast enough to tell weights of different updates apart.
+    "lr": 1e-2,
+}
+
+
+@pytest.fixture(autouse=True)
+def _six_are_enough(monkeypatch):
+    monkeypatch.setattr(held_out, "LEAST_IMAGES", 6)
+
+
+class Model(AutoencoderProjection):
+    """Judge weights by a script, the loss after each number of updates; note the weights that updates start from."""
+
+    script = ()
+
+    def training_step(self, batch, *args):
+        self.before[self.trainer.global_step] = copied_weights(self.model.autoencoder)
+        return super().training_step(batch, *args)
+
+    def held_out_metrics(self, images):
+        return {"loss": torch.tensor(dict(self.script)[self.trainer.global_step])}
+
+
+class Recorder(Callback):
+    """Note the weights after each update, and those of each validation; stop or save on the way."""
+
+    def __init__(self, stop_at=None, save_at=None, save_to=None):
+        self.after, self.validated = {}, {}
+        self.stop_at, self.save_at, self.save_to = stop_at, save_at, save_to
+
+    def on_train_batch_end(self, trainer, module, *args):
+        self.after[trainer.global_step] = copied_weights(module.model.autoencoder)
+        if trainer.global_step == self.save_at:
+            trainer.save_checkpoint(self.save_to)
+        if trainer.global_step == self.stop_at:
+            trainer.should_stop = True
+
+    def on_validation_epoch_end(self, trainer, module):
+        self.validated[trainer.global_step] = copied_weights(module.model.autoencoder)
+
+
+def fit(path, mvtec_root, script=((2, 0.3), (4, 0.1), (6, 0.2)), recorder=None, ckpt_path=None, limits=None, **kwargs):
+    recorder = recorder or Recorder()
+    engine = Engine(
+        default_root_dir=path,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[recorder],
+        **{"check_val_every_n_epoch": None, "val_check_interval": 2, **(limits or {})},
+    )
+    model = Model(**SMALL | kwargs)
+    model.script = script
+    model.before = recorder.before = {}
+    datamodule = MVTecAD(root=mvtec_root, category="plate", train_batch_size=2, num_workers=0)
+    engine.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+    return model, recorder, engine
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=0, msg=name)
+
+
+def differ(one, other):
+    return any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+def saved_weights(path):
+    state = torch.load(path, weights_only=True)["state_dict"]
+    prefix = "model.autoencoder."
+    names = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {name: value for name, value in names.items() if value.is_floating_point()}
+
+
+def averaged(recorder, updates, decay):
+    """The average, in float64 and by its definition."""
+    result = {name: value.double() for name, value in recorder.before[0].items()}
+    for update in range(1, updates + 1):
+        keep = warm_decay(update, decay)
+        result = {name: keep * value + (1 - keep) * recorder.after[update][name] for name, value in result.items()}
+    return result
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
+def test_validation_sees_the_average_and_training_does_not(tmp_path, mvtec_root, decay):
+    model, recorder, engine = fit(tmp_path, mvtec_root, ema_decay=decay, select_best=False)
+    assert sorted(recorder.validated) == [2, 4, 6]
+    for update, weights in recorder.validated.items():
+        for name, value in averaged(recorder, update, decay).items():
+            torch.testing.assert_close(weights[name].double(), value, rtol=1e-5, atol=1e-6)
+        assert differ(weights, recorder.after[update]) == (decay > 0)
+    for update in range(1, 6):
+        assert_same(recorder.before[update], recorder.after[update])
+    assert_same(copied_weights(model.model.autoencoder), recorder.validated[6])
+    assert_same(saved_weights(engine.best_model_path), recorder.validated[6])
+
+
+def test_warm_decay():
+    assert [warm_decay(n, 0.999) for n in (1, 10, 100)] == [2 / 11, 11 / 20, 101 / 110]
+    assert warm_decay(10**6, 0.999) == 0.999
+
+
+@pytest.mark.parametrize(
+    ("script", "best"), [((0.1, 0.3, 0.2), [2, 2, 2]), ((0.3, 0.1, 0.2), [2, 4, 4]), ((3.0, 2.0, 1.0), [2, 4, 6])]
+)
+def test_the_best_weights_are_validated_saved_and_kept(tmp_path, mvtec_root, script, best):
+    script = tuple(zip((2, 4, 6), script, strict=True))
+    plain = fit(tmp_path / "plain", mvtec_root, script, select_best=False)[1]
+    model, recorder, engine = fit(tmp_path / "best", mvtec_root, script)
+    # Choosing does not change what is learned.
+    assert_same(recorder.after[6], plain.after[6])
+    for update, chosen in zip((2, 4, 6), best, strict=True):
+        assert_same(recorder.validated[update], plain.validated[chosen])
+    weights = plain.validated[best[-1]]
+    assert_same(copied_weights(model.model.autoencoder), weights)
+    assert_same(saved_weights(engine.best_model_path), weights)
+    loaded = AutoencoderProjection.load_from_checkpoint(engine.best_model_path).eval()
+    images = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(loaded(images).pred_score, model.eval()(images).pred_score)
+
+
+def test_statistics_belong_to_the_chosen_weights(tmp_path, mvtec_root):
+    model, _, _ = fit(tmp_path, mvtec_root)
+    fitted = model.model.statistics.mean.clone()
+    datamodule = MVTecAD(root=mvtec_root, category="plate", num_workers=0)
+    datamodule.setup()
+    training, _ = held_out.split_indices(6, 0.1)
+    images = torch.stack([datamodule.train_data[index].image for index in training])
+    model.fit_statistics([model.pre_processor.transform(images)])
+    torch.testing.assert_close(model.model.statistics.mean, fitted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["stop", "save"])
+@pytest.mark.parametrize("script", [((2, 0.1), (4, 0.3), (6, 0.2)), ((2, 0.3), (4, 0.2), (6, 0.1))])
+def test_a_resumed_run_ends_as_a_whole_one(tmp_path, mvtec_root, how, script):
+    whole, recorder, _ = fit(tmp_path / "whole", mvtec_root, script)
+    path = tmp_path / "within.ckpt"
+    options = {"stop_at": 4} if how == "stop" else {"save_at": 3, "save_to": path}
+    _, _, engine = fit(tmp_path / "first", mvtec_root, script, Recorder(**options))
+    path = engine.best_model_path if how == "stop" else path
+    state = torch.load(path, weights_only=True)
+    at = state["global_step"]
+    assert_same(state[STATE]["training"], recorder.after[at])
+    assert_same(saved_weights(path), recorder.validated[4 if how == "stop" else 2])
+    resumed = Recorder()
+    second, _, _ = fit(tmp_path / "second", mvtec_root, script, resumed, ckpt_path=path)
+    assert_same(resumed.before[at], recorder.after[at])
+    if script[0][1] < script[2][1]:
+        # The best are from before the interruption.
+        assert_same(copied_weights(second.model.autoencoder), recorder.validated[2])
+    else:
+        # Corruptions are drawn anew, so the weights are not those of the whole run; but they are the last.
+        assert_same(copied_weights(second.model.autoencoder), resumed.validated[6])
+        assert differ(resumed.validated[6], recorder.validated[4])
+    assert len(whole.state_dict()) == len(second.state_dict())
+
+
+def test_resuming_a_finished_run_keeps_its_weights(tmp_path, mvtec_root):
+    model, _, engine = fit(tmp_path / "first", mvtec_root)
+    again, recorder, _ = fit(tmp_path / "second", mvtec_root, ckpt_path=engine.best_model_path)
+    assert recorder.before == {}
+    assert_same(copied_weights(again.model.autoencoder), copied_weights(model.model.autoencoder))
+
+
+def test_without_validation_the_last_average_is_judged_and_saved(tmp_path, mvtec_root):
+    model, recorder, engine = fit(tmp_path, mvtec_root, ((6, 0.5),), limits={"limit_val_batches": 0})
+    expected = averaged(recorder, 6, 0.999)
+    for name, value in saved_weights(engine.best_model_path).items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+    assert_same(copied_weights(model.model.autoencoder), saved_weights(engine.best_model_path))
+
+
+def test_a_loss_that_is_not_a_number_chooses_nothing(tmp_path, mvtec_root):
+    nan = float("nan")
+    model, recorder, _ = fit(tmp_path, mvtec_root, ((2, 0.2), (4, nan), (6, nan)))
+    assert_same(copied_weights(model.model.autoencoder), recorder.validated[2])
+
+
+def test_held_out_metrics_are_reproducible_and_leave_random_numbers_alone():
+    model = AutoencoderProjection(**SMALL)
+    images = [torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))]
+    state = torch.get_rng_state()
+    first, second = model.held_out_metrics(images), model.held_out_metrics(images)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first == second
+    assert model.model.training
+    with pytest.raises(ValueError, match="got none"):
+        model.held_out_metrics([])
+
+
+def test_held_out_metrics_against_a_map_that_repairs_everything():
+    from sklearn.metrics import roc_auc_score
+
+    model = AutoencoderProjection(**SMALL, box_passes=0)
+    images = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    corrupted, masks = model.corruption.__class__(p=1.0)(images, torch.Generator().manual_seed(0))
+    model.model.autoencoder = torch.nn.Identity()
+    measured = model.held_out_metrics([images])
+    # A copy of the input has no error to find, and loses what the corruption changed.
+    assert float(measured["pixel_AUROC"]) == 0.5
+    torch.testing.assert_close(measured["loss"], model.loss(corrupted, images, masks))
+
+    class Blend(torch.nn.Module):
+        def forward(self, changed):
+            return images + 0.1 * (changed - 0.5)
+
+    model.model.autoencoder = Blend()
+    measured = model.held_out_metrics([images])
+    error = (corrupted - model.model.autoencoder(corrupted)).square().mean(dim=1)
+    expected = roc_auc_score(masks.flatten().numpy(), error.flatten().numpy())
+    assert float(measured["pixel_AUROC"]) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_bad_decay_is_named(decay):
+    with pytest.raises(ValueError, match="ema_decay"):
+        AutoencoderProjection(**SMALL, ema_decay=decay)
