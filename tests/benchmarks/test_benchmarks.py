@@ -287,3 +287,22 @@ def test_patch_scoring(load, tmp_path):
     )
     check(result, out, tables=1)
     assert [row["name"] for row in result["tables"][0]["rows"]] == ways
+
+
+def test_model_speed(load, tmp_path):
+    out = tmp_path / "result.json"
+    result = load("model_speed").benchmark(
+        image_size=64,
+        batch_size=2,
+        bank_images=2,
+        patchcore_backbone="resnet18",
+        widths=(2, 2, 2),
+        devices=["cpu"],
+        repeats=1,
+        out=out,
+        markdown=tmp_path / "result.md",
+    )
+    check(result, out, tables=1)
+    rows = {row["name"]: row for row in result["tables"][0]["rows"]}
+    assert rows["PatchCore, resnet18"]["ratio"] == 1
+    assert {"PaDiM, resnet18", "AutoencoderProjection", "AutoencoderProjection, bfloat16"} < set(rows)
