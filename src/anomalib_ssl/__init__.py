@@ -19,14 +19,18 @@ from anomalib_ssl.startup import TYPE_CHECKING
 from anomalib_ssl.startup import install as _install
 
 if TYPE_CHECKING:
-    from anomalib_ssl.models import CutPaste
+    from anomalib_ssl.models import SSM, CutPaste
     from anomalib_ssl.registration import register
 
 __version__ = "0.1.0"
 
-__all__ = ["CutPaste", "__version__", "register"]
+__all__ = ["SSM", "CutPaste", "__version__", "register"]
 
-_LAZY = {"CutPaste": "anomalib_ssl.models", "register": "anomalib_ssl.registration"}
+_LAZY = {
+    "CutPaste": "anomalib_ssl.models",
+    "SSM": "anomalib_ssl.models",
+    "register": "anomalib_ssl.registration",
+}
 
 
 def __getattr__(name: str) -> object:

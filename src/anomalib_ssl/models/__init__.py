@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anomalib_ssl.models.cutpaste import CutPaste
+    from anomalib_ssl.models.ssm import SSM
 
-__all__ = ["CutPaste"]
+__all__ = ["SSM", "CutPaste"]
 
-_LAZY = {"CutPaste": "anomalib_ssl.models.cutpaste"}
+_LAZY = {"CutPaste": "anomalib_ssl.models.cutpaste", "SSM": "anomalib_ssl.models.ssm"}
 
 
 def __getattr__(name: str) -> object:
