@@ -42,6 +42,7 @@ COMMANDS = {
     "demo": Command("anomalib_ssl.demo.command", "demo", "Train a model on generated images, without any download."),
     "doctor": Command("anomalib_ssl.doctor", "doctor", "Check the installation and what anomalib sees of it."),
     "preview": Command("anomalib_ssl.preview", "preview", "Draw a picture of what an augmentation does to images."),
+    "refine": Command("anomalib_ssl.models.ssm.picture", "refine", "Draw a picture of how SSM refines its masks."),
 }
 
 

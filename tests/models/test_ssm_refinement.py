@@ -102,6 +102,44 @@ def test_maps_are_as_specified():
     assert torch.equal(refinement(images, Smoother()), result.anomaly_map)
 
 
+@pytest.mark.parametrize("kind", ["kept", "lowest"])
+def test_errors_are_those_of_the_passes_that_hid_a_pixel(kind):
+    """Against a direct computation; which pixels are uncovered when differs, for the map decides it."""
+    clean = clean_image()
+    images = torch.cat([clean, with_defect(clean)])
+    settings = {"passes": 3, "threshold": 0.1, "cells": (2, 8), "map_sigma": 1.0}
+    passes = list(make(uncovered_error=kind, **settings).passes(images, Smoother()))
+    raw = [(result.errors * torch.tensor([4 / 68, 64 / 68]).view(2, 1, 1, 1, 1)).sum(0) for result in passes]
+    assert 0 < passes[1].uncovered.mean() < passes[2].uncovered.mean() < 1
+    for number, result in enumerate(passes):
+        expected = raw[0].clone()
+        for earlier in range(1, number + 1):
+            hidden = passes[earlier].uncovered == 0
+            lower = torch.minimum(raw[earlier], expected)
+            expected[hidden] = (raw[earlier] if kind == "kept" else lower)[hidden]
+        smooth = ndimage.gaussian_filter(expected.double().numpy(), (0, 0, 1, 1), truncate=4, mode="nearest")
+        np.testing.assert_allclose(result.anomaly_map, smooth, atol=1e-6)
+        assert kind == "kept" or (expected <= raw[0]).all()
+    # The first two passes decide alike, whatever is kept.
+    zero = list(make(**settings).passes(images, Smoother()))
+    assert torch.equal(zero[0].anomaly_map, passes[0].anomaly_map)
+    assert torch.equal(zero[1].uncovered, passes[1].uncovered)
+    assert torch.equal(zero[1].errors, passes[1].errors)
+    assert not torch.equal(zero[1].anomaly_map, passes[1].anomaly_map)
+
+
+@pytest.mark.parametrize("kind", ["kept", "lowest"])
+def test_images_uncovered_completely_tie_unless_errors_are_kept(kind):
+    images = torch.cat([clean_image(), clean_image().flip(-1) * 0.5])
+    settings = {"threshold": 1.0, "passes": 2}
+    assert make(**settings)(images, Smoother()).abs().max() == 0
+    kept = make(uncovered_error=kind, **settings)(images, Smoother())
+    assert torch.equal(kept, make(passes=1)(images, Smoother()))
+    scores = kept.amax(dim=(1, 2, 3))
+    assert scores[0] != scores[1]
+    assert scores.min() > 0
+
+
 def test_uncovered_pixels_are_the_images_own():
     images = with_defect(clean_image())
     *_, last = make(passes=2, threshold=0.1).passes(images, Smoother())
@@ -236,6 +274,7 @@ def test_model_scores_by_the_largest_value_of_its_map():
         ({"block": 0}, "block"),
         ({"map_sigma": -1.0}, "map_sigma"),
         ({"initial_masks": "stripes"}, "initial_masks"),
+        ({"uncovered_error": "none"}, "uncovered_error"),
         ({"chunk": 0}, "chunk"),
         ({"precision": "float16"}, "precision"),
         ({"threshold_quantile": 1.5}, "threshold_quantile"),

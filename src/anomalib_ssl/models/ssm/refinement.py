@@ -34,7 +34,8 @@ class RefinementPass:
         masks: Shape (K, n, B, 1, H, W), 1 where visible.
         restored: Composite restorations (K, B, 3, H, W), each pixel from the restoration in which it was hidden.
         errors: How far each differs from the image (K, B, 1, H, W), in [0, 1].
-        anomaly_map: Weighted mean of the errors, smoothed, (B, 1, H, W).
+        anomaly_map: Weighted mean of the errors, smoothed, (B, 1, H, W); with an ``uncovered_error`` other than
+            ``zero`` that of an earlier pass at some pixels.
     """
 
     uncovered: torch.Tensor
@@ -54,7 +55,7 @@ class ProgressiveRefinement(nn.Module):
     RIAD with a network that knows the mask.
 
     The threshold 0.0157 is that of the authors' code brought to the range [0, 1] of our maps. That uncovered regions
-    only grow, and the optional calibration, are this package's choices.
+    only grow, the optional calibration and ``uncovered_error`` other than ``zero`` are this package's choices.
 
     Args:
         size: Height H and width W of the images in pixels.
@@ -69,6 +70,10 @@ class ProgressiveRefinement(nn.Module):
         seed: Seed of the random partitions.
         threshold_quantile: If given, the threshold is this quantile of the first pass' maps of normal training images;
             see :meth:`calibrate`.
+        uncovered_error: What the map holds where pixels are uncovered. ``zero``: nothing, but for gradients across
+            their border, since they are compared with themselves, as in the authors' code; images uncovered completely
+            all score 0. ``kept``: the error of the last pass in which they were hidden. ``lowest``: the lowest error of
+            all passes in which they were hidden, also where they still are; refinement then never raises an error.
         chunk: Largest number of masked images that pass through the network at once. Exported graphs have no limit.
         skip: Whether masked images in which nothing is hidden bypass the network, whose answer would not be used.
             Exported graphs restore them.
@@ -107,6 +112,7 @@ class ProgressiveRefinement(nn.Module):
         initial_masks: Literal["random", "checkerboard"] = "random",
         seed: int = 0,
         threshold_quantile: float | None = None,
+        uncovered_error: Literal["zero", "kept", "lowest"] = "zero",
         chunk: int = 16,
         skip: bool = True,
         precision: Literal["float32", "bfloat16"] = "float32",
@@ -117,6 +123,7 @@ class ProgressiveRefinement(nn.Module):
         check_number("ratio", ratio, 0, 1)
         check_number("map_sigma", map_sigma, 0)
         check_choice("initial_masks", initial_masks, ("random", "checkerboard"))
+        check_choice("uncovered_error", uncovered_error, ("zero", "kept", "lowest"))
         check_number("chunk", chunk, 1)
         check_choice("precision", precision, ("float32", "bfloat16"))
         if threshold_quantile is not None:
@@ -132,6 +139,7 @@ class ProgressiveRefinement(nn.Module):
         self.map_sigma = map_sigma
         self.threshold_quantile = threshold_quantile
         self.is_fitted = threshold_quantile is None
+        self.uncovered_error = uncovered_error
         self.chunk = chunk
         self.skip = skip
         self.precision = precision
@@ -191,14 +199,14 @@ class ProgressiveRefinement(nn.Module):
         images = images.float()
         gradients = [level.repeat(self.num_scales, 1, 1, 1) for level in gradient_pyramid(images)]
         uncovered = torch.zeros_like(images[:, :1])
+        error = torch.full_like(uncovered, math.inf)
         for number in range(count):
             masks = self.masks[number].maximum(uncovered)
             restored = compose(images, self._restore(images, masks, restore), masks)
             errors = gradient_distance_map(gradients, gradient_pyramid(restored.flatten(0, 1)))
             errors = errors.unflatten(0, (self.num_scales, -1))
-            result = RefinementPass(
-                uncovered, masks, restored, errors, self._smooth((self.scale_weights * errors).sum(0))
-            )
+            error = self._combine(error, (self.scale_weights * errors).sum(0), uncovered)
+            result = RefinementPass(uncovered, masks, restored, errors, self._smooth(error))
             yield result
             uncovered = uncovered.maximum(self._restored_well(result.anomaly_map))
 
@@ -254,6 +262,13 @@ class ProgressiveRefinement(nn.Module):
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 restored[number, image] = restore(images[image] * chosen, chosen).float()
         return restored.unflatten(0, shape)
+
+    def _combine(self, before: torch.Tensor, latest: torch.Tensor, uncovered: torch.Tensor) -> torch.Tensor:
+        """Combine the error (B, 1, H, W) of a pass with that of the passes before."""
+        if self.uncovered_error == "zero":
+            return latest
+        hidden = torch.minimum(before, latest) if self.uncovered_error == "lowest" else latest
+        return torch.where(uncovered == 1, before, hidden)
 
     def _smooth(self, maps: torch.Tensor) -> torch.Tensor:
         if self.map_sigma == 0:
