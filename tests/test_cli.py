@@ -94,6 +94,6 @@ def test_options_may_be_written_with_dashes() -> None:
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"anomalib-ssl {__version__}\n", "")
     code, out, _ = run(capsys, "--help")
-    assert (code, all(name in out for name in ("demo", "doctor", "preview"))) == (0, True)
+    assert (code, all(name in out for name in ("demo", "doctor", "preview", "refine"))) == (0, True)
     code, out, _ = run(capsys, "preview", "--help")
     assert (code, "Where the images are." in out) == (0, True)

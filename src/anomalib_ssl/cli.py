@@ -43,6 +43,7 @@ COMMANDS = {
     "diagnose": Command("anomalib_ssl.diagnose", "diagnose", "Compare a trained autoencoder with a projection."),
     "doctor": Command("anomalib_ssl.doctor", "doctor", "Check the installation and what anomalib sees of it."),
     "preview": Command("anomalib_ssl.preview", "preview", "Draw a picture of what an augmentation does to images."),
+    "refine": Command("anomalib_ssl.models.ssm.picture", "refine", "Draw a picture of how SSM refines its masks."),
 }
 
 

@@ -127,7 +127,7 @@ def _images(
         data.setup()
         paths = [Path(path) for path in data.train_data.samples.image_path]
     else:
-        paths = _find(Path(data), category)
+        paths = find_images(Path(data) / (category or ""), "train/good")
     order = np.random.default_rng(seed).permutation(len(paths))
     picked = [paths[index] for index in np.resize(order, rows)]
     images = [torch.as_tensor(read_image(path, as_tensor=True)) for path in picked]
@@ -137,14 +137,23 @@ def _images(
     )
 
 
-def _find(folder: Path, category: str | None) -> list[Path]:
-    """List the images of a folder, or of its ``train/good`` where there is one."""
-    folder = folder / category if category else folder
+def find_images(folder: Path, preferred: str) -> list[Path]:
+    """List the images of a folder and its subfolders.
+
+    Args:
+        folder: Where to look.
+        preferred: Subfolder to look in instead where there is one, such as ``train/good``.
+
+    Returns:
+        The files in alphabetical order.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no image in it.
+    """
     if not folder.is_dir():
         msg = f"data: there is no folder '{folder}'."
         raise FileNotFoundError(msg)
-    sound = folder / "train" / "good"
-    folder = sound if sound.is_dir() else folder
+    folder = folder / preferred if (folder / preferred).is_dir() else folder
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
     if not paths:
         msg = f"data: no images ({', '.join(EXTENSIONS)}) in '{folder}' or its subfolders."

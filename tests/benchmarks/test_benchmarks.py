@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
+
+from anomalib_ssl import SSM
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -306,3 +310,42 @@ def test_model_speed(load, tmp_path):
     rows = {row["name"]: row for row in result["tables"][0]["rows"]}
     assert rows["PatchCore, resnet18"]["ratio"] == 1
     assert {"PaDiM, resnet18", "AutoencoderProjection", "AutoencoderProjection, bfloat16"} < set(rows)
+
+
+def test_ssm_inference(load, tmp_path):
+    out, ways = tmp_path / "result.json", ["2 passes", "2 passes, nothing skipped", "1 pass, checkerboards"]
+    small = {"widths": (4, 8), "image_size": 64, "defect_size": 8, "devices": ["cpu"], "repeats": 1, "min_seconds": 0.0}
+    script = load("ssm_inference")
+    result = script.benchmark(ways=ways, out=out, markdown=tmp_path / "result.md", **small)
+    (table,) = check(result, out, tables=1)["tables"]
+    skipping, everything, one_pass = table["rows"]
+    assert [row["name"] for row in table["rows"]] == ways
+    # Nine masked images to a pass; of four images, the three without a defect need no second one.
+    assert everything["restorations"] == 18
+    assert 9 < skipping["restorations"] <= 9 + 9 / 4
+    assert skipping["uncovered"] == everything["uncovered"]
+    assert 0.75 < skipping["uncovered"] < 1
+    assert (one_pass["restorations"], one_pass["uncovered"]) == (6, 0)
+    with pytest.raises(ValueError, match="go together"):
+        script.benchmark(data=tmp_path)
+
+
+def test_ssm_inference_of_a_checkpoint(load, tmp_path, mvtec_root):
+    model = SSM((4, 8), 64, 1, visualizer=False)
+    engine = Engine(default_root_dir=tmp_path, limit_val_batches=0, enable_progress_bar=False, accelerator="cpu")
+    engine.fit(model, datamodule=MVTecAD(root=mvtec_root, category="plate", train_batch_size=2, num_workers=0))
+    engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
+    out, ways = tmp_path / "result.json", ["2 passes", "3 passes", "2 passes, bfloat16"]
+    result = load("ssm_inference").benchmark(
+        batch_size=2,
+        ways=ways,
+        devices=["cpu"],
+        repeats=1,
+        min_seconds=0.0,
+        ckpt_path=tmp_path / "model.ckpt",
+        data=mvtec_root / "plate",
+        out=out,
+    )
+    (table,) = check(result, out, tables=1)["tables"]
+    assert [row["name"] for row in table["rows"]] == ways
+    assert all(9 <= row["restorations"] <= 27 for row in table["rows"])

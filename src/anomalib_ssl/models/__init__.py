@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
     from anomalib_ssl.models.cutpaste import CutPaste
+    from anomalib_ssl.models.ssm import SSM
 
-__all__ = ["AutoencoderProjection", "CutPaste"]
+__all__ = ["SSM", "AutoencoderProjection", "CutPaste"]
 
 _LAZY = {
     "AutoencoderProjection": "anomalib_ssl.models.autoencoder_projection",
     "CutPaste": "anomalib_ssl.models.cutpaste",
+    "SSM": "anomalib_ssl.models.ssm",
 }
 
 

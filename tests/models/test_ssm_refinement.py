@@ -1,0 +1,285 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Progressive mask refinement with networks whose answers are known."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
+from anomalib_ssl.models.ssm import SSMModel
+from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement
+from anomalib_ssl.scoring import NotFittedError
+
+SIZE = (64, 64)
+DEFECT = (slice(None), slice(None), slice(40, 52), slice(12, 24))
+
+
+class Oracle:
+    """Restores every pixel to the clean image, and notes what it was asked."""
+
+    def __init__(self, clean):
+        self.clean, self.calls = clean, []
+
+    def __call__(self, images, masks):
+        self.calls.append(masks)
+        assert (images[(masks == 0).expand_as(images)] == 0).all()
+        return self.clean.expand_as(images)
+
+
+class Smoother:
+    """Fills hidden pixels with a mean of visible ones: errors everywhere, and more of them where more is hidden."""
+
+    def __call__(self, images, masks):
+        def mean(values):
+            return torch.nn.functional.avg_pool2d(values, 9, stride=1, padding=4)
+
+        return mean(images) / mean(masks).clamp(min=0.01)
+
+
+def clean_image():
+    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(coarse, size=SIZE, mode="bicubic").clamp(0, 1)
+
+
+def with_defect(clean):
+    images = clean.clone()
+    noise = torch.rand(images[DEFECT].shape, generator=torch.Generator().manual_seed(1))
+    images[DEFECT] = noise
+    return images
+
+
+def make(**kwargs):
+    return ProgressiveRefinement(SIZE, **{"cells": (2, 4, 8), "map_sigma": 2.0, **kwargs})
+
+
+def test_planted_defect_is_found_and_the_rest_uncovered_for_good():
+    clean = clean_image()
+    passes = list(make(passes=4).passes(torch.cat([clean, with_defect(clean)]), Oracle(clean)))
+    regions = [result.uncovered for result in passes]
+    assert regions[0].max() == 0
+    for before, after in pairwise(regions):
+        assert (after >= before).all()
+    # The clean image is given free at once, the other one except for the defect.
+    assert regions[-1][0].min() == 1
+    assert regions[-1][1][DEFECT[1:]].max() == 0
+    assert 0.5 < regions[-1][1].mean() < 1
+    for result in passes:
+        row, column = divmod(int(result.anomaly_map[1, 0].argmax()), SIZE[1])
+        assert 40 <= row < 52
+        assert 12 <= column < 24
+    assert passes[-1].anomaly_map[0].max() == 0
+
+
+def test_maps_are_as_specified():
+    """Pass by pass against a direct computation, for a network that is neither perfect nor constant."""
+    images, refinement = with_defect(clean_image()), make(passes=3, threshold=0.1, cells=(2, 8), num_masks=2)
+    uncovered = torch.zeros(1, 1, *SIZE)
+    weights = (4 / 68, 64 / 68)
+    for number, result in enumerate(refinement.passes(images, Smoother())):
+        errors = []
+        for scale in range(2):
+            masks = [refinement.masks[number, scale, i].maximum(uncovered) for i in range(2)]
+            composite = images * masks[0] * masks[1]
+            for mask in masks:
+                composite = composite + Smoother()(images * mask, mask) * (1 - mask)
+            torch.testing.assert_close(result.restored[scale], composite)
+            errors.append(gradient_distance_map(gradient_pyramid(images), gradient_pyramid(composite)))
+            torch.testing.assert_close(result.errors[scale], errors[scale])
+        raw = sum(weight * error for weight, error in zip(weights, errors, strict=True))
+        smooth = ndimage.gaussian_filter(raw[0, 0].double().numpy(), 2.0, truncate=4, mode="nearest")
+        np.testing.assert_allclose(result.anomaly_map[0, 0], smooth, atol=1e-6)
+        assert torch.equal(result.uncovered, uncovered)
+        well = result.anomaly_map[0, 0].numpy() < 0.1
+        share = well.reshape(8, 8, 8, 8).mean(axis=(1, 3))
+        new = torch.from_numpy((share > 0.8).repeat(8, 0).repeat(8, 1)).float()
+        uncovered = uncovered.maximum(new)
+    assert 0 < uncovered.mean() < 1
+    assert torch.equal(refinement(images, Smoother()), result.anomaly_map)
+
+
+@pytest.mark.parametrize("kind", ["kept", "lowest"])
+def test_errors_are_those_of_the_passes_that_hid_a_pixel(kind):
+    """Against a direct computation; which pixels are uncovered when differs, for the map decides it."""
+    clean = clean_image()
+    images = torch.cat([clean, with_defect(clean)])
+    settings = {"passes": 3, "threshold": 0.1, "cells": (2, 8), "map_sigma": 1.0}
+    passes = list(make(uncovered_error=kind, **settings).passes(images, Smoother()))
+    raw = [(result.errors * torch.tensor([4 / 68, 64 / 68]).view(2, 1, 1, 1, 1)).sum(0) for result in passes]
+    assert 0 < passes[1].uncovered.mean() < passes[2].uncovered.mean() < 1
+    for number, result in enumerate(passes):
+        expected = raw[0].clone()
+        for earlier in range(1, number + 1):
+            hidden = passes[earlier].uncovered == 0
+            lower = torch.minimum(raw[earlier], expected)
+            expected[hidden] = (raw[earlier] if kind == "kept" else lower)[hidden]
+        smooth = ndimage.gaussian_filter(expected.double().numpy(), (0, 0, 1, 1), truncate=4, mode="nearest")
+        np.testing.assert_allclose(result.anomaly_map, smooth, atol=1e-6)
+        assert kind == "kept" or (expected <= raw[0]).all()
+    # The first two passes decide alike, whatever is kept.
+    zero = list(make(**settings).passes(images, Smoother()))
+    assert torch.equal(zero[0].anomaly_map, passes[0].anomaly_map)
+    assert torch.equal(zero[1].uncovered, passes[1].uncovered)
+    assert torch.equal(zero[1].errors, passes[1].errors)
+    assert not torch.equal(zero[1].anomaly_map, passes[1].anomaly_map)
+
+
+@pytest.mark.parametrize("kind", ["kept", "lowest"])
+def test_images_uncovered_completely_tie_unless_errors_are_kept(kind):
+    images = torch.cat([clean_image(), clean_image().flip(-1) * 0.5])
+    settings = {"threshold": 1.0, "passes": 2}
+    assert make(**settings)(images, Smoother()).abs().max() == 0
+    kept = make(uncovered_error=kind, **settings)(images, Smoother())
+    assert torch.equal(kept, make(passes=1)(images, Smoother()))
+    scores = kept.amax(dim=(1, 2, 3))
+    assert scores[0] != scores[1]
+    assert scores.min() > 0
+
+
+def test_uncovered_pixels_are_the_images_own():
+    images = with_defect(clean_image())
+    *_, last = make(passes=2, threshold=0.1).passes(images, Smoother())
+    free = last.uncovered.expand_as(images) == 1
+    assert 0 < free.float().mean() < 1
+    for restored in last.restored:
+        assert torch.equal(restored[free], images[free])
+        assert not torch.equal(restored[~free], images[~free])
+
+
+def test_visible_pairs_bypass_the_network_without_a_change():
+    torch.manual_seed(0)
+    clean = clean_image()
+    images = torch.cat([clean, with_defect(clean), with_defect(clean.flip(-1))])
+    for restore in (Smoother(), Oracle(clean)):
+        settings = {"passes": 3, "threshold": 0.1, "chunk": 5}
+        assert torch.equal(make(skip=True, **settings)(images, restore), make(skip=False, **settings)(images, restore))
+    oracle = Oracle(clean)
+    make(skip=True, passes=2, chunk=4)(images, oracle)
+    assert max(map(len, oracle.calls)) == 4
+    # All nine masks of the three images first; then none of the clean image's.
+    assert 27 <= sum(map(len, oracle.calls)) < 27 + 18 + 1
+    assert all((masks == 0).any(dim=3).any(dim=2).all() for masks in oracle.calls)
+    everything = Oracle(clean)
+    make(skip=False, passes=2)(images, everything)
+    assert sum(map(len, everything.calls)) == 54
+
+
+def test_one_pass_hides_everything_and_refines_nothing():
+    images = with_defect(clean_image())
+    (only,) = make(passes=1).passes(images, Smoother())
+    first, *_ = make(passes=2).passes(images, Smoother())
+    assert torch.equal(only.anomaly_map, first.anomaly_map)
+    assert ((1 - only.masks).sum(dim=1) == 1).all()
+
+
+def test_masks_follow_from_the_seed_and_differ_between_passes():
+    assert torch.equal(make().masks, make().masks)
+    assert not torch.equal(make().masks, make(seed=1).masks)
+    assert not torch.equal(make().masks[0], make().masks[1])
+    assert make().masks.shape == (2, 3, 3, 1, 1, *SIZE)
+    boards = make(initial_masks="checkerboard")
+    assert boards.masks.shape == (2, 3, 2, 1, 1, *SIZE)
+    assert torch.equal(boards.masks[:, :, 0], 1 - boards.masks[:, :, 1])
+    assert not make().state_dict()
+
+
+def test_a_block_is_uncovered_by_its_share_of_well_restored_pixels():
+    refinement = make(threshold=0.5, ratio=0.75, block=4)
+    maps = torch.ones(1, 1, *SIZE)
+    maps[..., :4, :3] = 0.0  # exactly three quarters of the block: not above
+    maps[..., :4, 4:8] = 0.0
+    maps[..., 0, 4] = 0.5  # at the threshold: not below
+    uncovered = refinement._restored_well(maps)
+    expected = torch.zeros(1, 1, *SIZE)
+    expected[..., :4, 4:8] = 1
+    assert torch.equal(uncovered, expected)
+
+
+def test_calibrated_threshold_is_the_quantile_of_normal_maps():
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.rand(2, 3, *SIZE, generator=generator) * scale for scale in (0.2, 0.5, 1.0)]
+    refinement = make(threshold_quantile=0.9)
+    with pytest.raises(NotFittedError, match="train the model or load a trained checkpoint"):
+        refinement(batches[0], Smoother())
+    refinement.calibrate(iter(batches), Smoother())
+    maps = torch.cat([make(passes=1)(batch, Smoother()) for batch in batches])
+    assert refinement.threshold.item() == pytest.approx(np.quantile(maps, 0.9, method="inverted_cdf"), abs=2e-6)
+    refinement(batches[0], Smoother())
+    loaded = make(threshold_quantile=0.9)
+    loaded.load_state_dict(refinement.state_dict())
+    assert torch.equal(loaded(batches[1], Smoother()), refinement(batches[1], Smoother()))
+    unfitted = make(threshold_quantile=0.9)
+    unfitted.load_state_dict(make(threshold_quantile=0.9).state_dict())
+    assert not unfitted.is_fitted
+    with pytest.raises(ValueError, match="at least one training image"):
+        make(threshold_quantile=0.9).calibrate([], Smoother())
+
+
+def test_given_threshold_asks_for_no_images():
+    def images():
+        pytest.fail("images were read")
+        yield
+
+    refinement = make()
+    refinement.calibrate(images(), Smoother())
+    assert refinement.threshold == torch.tensor(0.0157)
+
+
+def test_half_precision_changes_little():
+    torch.manual_seed(0)
+    size, cells = SIZE, (4, 8)
+    models = [
+        SSMModel(size, cells, (4, 8, 8), passes=1, precision=precision).eval() for precision in ("float32", "bfloat16")
+    ]
+    models[1].load_state_dict(models[0].state_dict())
+    with torch.no_grad():
+        full, half = (model(with_defect(clean_image())) for model in models)
+    assert half.anomaly_map.dtype == torch.float32
+    assert not torch.equal(full.anomaly_map, half.anomaly_map)
+    torch.testing.assert_close(full.anomaly_map, half.anomaly_map, atol=0.02, rtol=0)
+
+
+def test_model_scores_by_the_largest_value_of_its_map():
+    torch.manual_seed(0)
+    model = SSMModel(SIZE, (4, 8), (4, 8, 8), passes=2).eval()
+    images = torch.cat([clean_image(), with_defect(clean_image())])
+    with torch.inference_mode():
+        batch = model(images)
+        passes = model.refine(images)
+    assert batch.anomaly_map.shape == (2, 1, *SIZE)
+    assert torch.equal(batch.pred_score, batch.anomaly_map.flatten(1).max(dim=1).values)
+    assert torch.equal(passes[-1].anomaly_map, batch.anomaly_map)
+    assert len(model.refine(images, 1)) == 1
+    with pytest.raises(ValueError, match="count"):
+        model.refine(images, 3)
+    with pytest.raises(ValueError, match=r"shape \(B, 3, 64, 64\)"):
+        model(images[..., :32])
+    with pytest.raises(ValueError, match=r"got \(2, 1, 64, 64\)"):
+        model.refine(images[:, :1])
+    with pytest.raises(ValueError, match="masks"):
+        model.train()(images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"passes": 0}, "passes"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"ratio": -0.1}, "ratio"),
+        ({"block": 24}, "block"),
+        ({"block": 0}, "block"),
+        ({"map_sigma": -1.0}, "map_sigma"),
+        ({"initial_masks": "stripes"}, "initial_masks"),
+        ({"uncovered_error": "none"}, "uncovered_error"),
+        ({"chunk": 0}, "chunk"),
+        ({"precision": "float16"}, "precision"),
+        ({"threshold_quantile": 1.5}, "threshold_quantile"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        make(**arguments)
