@@ -14,7 +14,7 @@ from rich.table import Table
 
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
-from anomalib_ssl.preview import _find
+from anomalib_ssl.preview import find_images
 
 ROWS = {
     "fixed_point": ("fixed point", "0", "RMS of f(x) - x"),
@@ -105,7 +105,7 @@ def table(measured: Mapping[str, torch.Tensor], count: int) -> Table:
 
 def _paths(data: AnomalibDataModule | Path, category: str | None) -> list[Path]:
     if not isinstance(data, AnomalibDataModule):
-        return _find(Path(data), category)
+        return find_images(Path(data) / (category or ""), "train/good")
     if category is not None:
         msg = f"category='{category}' goes with a folder; give the category to the datamodule instead."
         raise ValueError(msg)

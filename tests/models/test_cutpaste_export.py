@@ -9,7 +9,7 @@ import torch
 
 from anomalib_ssl import CutPaste
 
-PATCH = {"mode": "patch", "train_crop_size": 32, "patch_size": 32, "stride": 16}
+PATCH = {"mode": "patch", "train_crop_size": 32, "patch_size": 32, "stride": 16, "dense": "windows"}
 CONVOLUTIONAL = {**PATCH, "dense": "convolutional", "backbone": "test_efficientnet"}
 KINDS = {
     "image": {},

@@ -15,7 +15,7 @@ from anomalib_ssl.scoring import GaussianDensity, LocatedGaussianDensity
 
 # Scars are given for images of 256 pixels, so that here they are four times smaller.
 SMALL = {"backbone": "test_efficientnet", "image_size": 64, "visualizer": False, "head_dims": (16, 8), "max_updates": 2}
-PATCH = {"mode": "patch", "train_crop_size": 32, "patch_size": 16, "stride": 8}
+PATCH = {"mode": "patch", "train_crop_size": 32, "patch_size": 16, "stride": 8, "dense": "windows"}
 MODES = {
     "windows": PATCH,
     "convolutional": {**PATCH, "dense": "convolutional"},
@@ -79,7 +79,7 @@ def test_patch_mode_trains_on_crops(mvtec_root, tmp_path):
     [
         ([], CutPasteModel),
         (["--model.mode", "patch"], CutPastePatchModel),
-        (["--model.mode", "patch", "--model.dense", "convolutional"], CutPastePatchModel),
+        (["--model.mode", "patch", "--model.dense", "windows"], CutPastePatchModel),
         (["--model.ensemble", "2"], CutPasteEnsemble),
     ],
 )
@@ -96,6 +96,7 @@ def test_arguments_reach_the_patch_model():
         train_crop_size=40,
         patch_size=24,
         stride=6,
+        dense="windows",
         upsample_sigma=3.0,
         normalize_overlap=False,
         window_chunk=17,
@@ -130,7 +131,7 @@ def test_image_mode_does_not_crop():
         ({"upsample_sigma": -1.0}, "upsample_sigma"),
         ({"window_chunk": 0}, "window_chunk"),
         ({"ensemble": 0}, "ensemble"),
-        ({"backbone": "test_resnet", "dense": "convolutional"}, "dense"),
+        ({"backbone": "test_resnet", "dense": "convolutional"}, "dense='windows'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):

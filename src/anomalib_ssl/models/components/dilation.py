@@ -56,7 +56,7 @@ def dilated_twin(network: nn.Module, output_stride: int) -> nn.Module:
 _SIDE = 256
 _REQUIREMENT = (
     "dense='convolutional' needs a backbone that shrinks images by strided convolutions and maximum pooling with "
-    "symmetric padding"
+    "symmetric padding; dense='windows' takes any"
 )
 
 

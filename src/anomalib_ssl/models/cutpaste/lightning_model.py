@@ -97,9 +97,9 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         map_sigma: Gaussian smoothing of the heat map in pixels; 0 for none. Image mode only.
         train_crop_size: Side in pixels of the crops that patch mode is trained on.
         patch_size: Side in pixels of the windows that patch mode scores.
-        stride: Distance in pixels between these windows.
-        dense: How patch mode computes their features: ``windows``, each by itself as in the paper, or
-            ``convolutional``, all in one pass; see
+        stride: Distance in pixels between these windows. The paper's is 4.
+        dense: How patch mode computes their features: ``convolutional``, all in one pass, or ``windows``, each by
+            itself as in the paper, for which any backbone will do; see
             :class:`~anomalib_ssl.models.cutpaste.patch_model.CutPastePatchModel`.
         per_location: Whether each window's place has a density of its own, for objects that lie alike in every image.
             The paper does so for bottle, cable, capsule, metal_nut, pill, toothbrush, transistor and zipper.
@@ -162,8 +162,8 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         map_sigma: float = 4.0,
         train_crop_size: int = 64,
         patch_size: int = 32,
-        stride: int = 4,
-        dense: Literal["windows", "convolutional"] = "windows",
+        stride: int = 8,
+        dense: Literal["windows", "convolutional"] = "convolutional",
         per_location: bool = False,
         upsample_sigma: float = 10.0,
         normalize_overlap: bool = True,
