@@ -96,7 +96,8 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         score: ``density``, or ``softmax`` for the classifier's probability of a paste (for debugging).
         map_sigma: Gaussian smoothing of the heat map in pixels; 0 for none. Image mode only.
         train_crop_size: Side in pixels of the crops that patch mode is trained on.
-        patch_size: Side in pixels of the windows that patch mode scores.
+        patch_size: Side in pixels of the windows that patch mode scores. The paper says 64 in section 4.2 and 32 in
+            appendix A.5.
         stride: Distance in pixels between these windows. The paper's is 4.
         dense: How patch mode computes their features: ``convolutional``, all in one pass, or ``windows``, each by
             itself as in the paper, for which any backbone will do; see
@@ -161,7 +162,7 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         score: Literal["density", "softmax"] = "density",
         map_sigma: float = 4.0,
         train_crop_size: int = 64,
-        patch_size: int = 32,
+        patch_size: int = 64,
         stride: int = 8,
         dense: Literal["windows", "convolutional"] = "convolutional",
         per_location: bool = False,
