@@ -49,8 +49,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
     loss and its weights, ``lr`` and ``weight_decay``, when the learning rate falls, the number of passes, the threshold
     (brought to our range of maps), ``refinement_ratio``, ``refinement_block`` and ``map_sigma``. This package's
     choices: the image size, the budget and the batch size, the masked images of an update in one batch, the largest
-    value of the map as the score of an image, and all that ``per_sample``, ``uncover_probability``,
-    ``threshold_quantile``, ``uncovered_error`` and ``inference_precision`` turn on. Of the paper's figure 1 is
+    value of the map as the score of an image, ``uncovered_error`` other than ``zero``, and all that ``per_sample``,
+    ``uncover_probability``, ``threshold_quantile`` and ``inference_precision`` turn on. Of the paper's figure 1 is
     ``initial_masks="checkerboard"``.
 
     Args:
@@ -84,9 +84,9 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
         refinement_block: Side of a block in pixels of the image as it is scored. Defaults to the largest cell.
         threshold_quantile: If given, the threshold is this quantile of the first pass' maps of the training images in
             place of ``refinement_threshold``.
-        uncovered_error: What the map holds where pixels are uncovered: ``zero``, with which images uncovered completely
-            all score 0; ``kept``, the error of the last pass in which they were hidden; or ``lowest``, the lowest of
-            all passes in which they were hidden, also where they still are.
+        uncovered_error: What the map holds where pixels are uncovered: ``lowest``, the lowest error of all passes in
+            which they were hidden, also where they still are; ``kept``, that of the last such pass; or ``zero`` as in
+            the authors' code, with which images uncovered completely all score 0.
         initial_masks: ``random`` partitions into ``num_masks``, or ``checkerboard`` pairs, with which scoring takes two
             thirds of the time. They hide half of an image at a time; ``num_masks=2`` trains on as much.
         mask_seed: Seed of the random partitions that images are scored with.
@@ -139,7 +139,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
         refinement_ratio: float = 0.8,
         refinement_block: int | None = None,
         threshold_quantile: float | None = None,
-        uncovered_error: Literal["zero", "kept", "lowest"] = "zero",
+        uncovered_error: Literal["zero", "kept", "lowest"] = "lowest",
         initial_masks: Literal["random", "checkerboard"] = "random",
         mask_seed: int = 0,
         map_sigma: float = 7.0,
