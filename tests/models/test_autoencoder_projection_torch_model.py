@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 from scipy.optimize import nnls
+from scipy.stats import linregress
 
-from anomalib_ssl.models.autoencoder_projection.error_scale import ContrastScale, local_variance
+from anomalib_ssl.models.autoencoder_projection.error_scale import ContrastScale, image_contrast, local_variance
 from anomalib_ssl.models.autoencoder_projection.pixel_statistics import PixelStatistics
 from anomalib_ssl.models.autoencoder_projection.torch_model import (
     AutoencoderProjectionModel,
@@ -106,13 +107,47 @@ def test_contrast_scale_is_the_best_line_that_is_positive(kind):
     normal = {"line": 0.01 + 0.3 * variance, "falling": 1 - 2 * variance, "negative": 2 * variance.square()}
     errors = normal[kind] + noise
     scale = ContrastScale(3, 1)
-    scale.fit(zip(errors.split(4), images.split(4), strict=True))
+    # All of the same contrast as a whole.
+    alike = rand(1, 3, 16, 16).expand(6, -1, -1, -1)
+    scale.fit(zip(errors.split(4), images.split(4), alike.split(4), strict=True))
     v, e = variance.flatten().double().numpy(), errors.flatten().double().numpy()
     least = 0.1 * e.mean()
     # constant = least + surplus, with surplus and slope not negative.
     (surplus, slope), _ = nnls(np.stack([np.ones_like(v), v], axis=1), e - least)
     np.testing.assert_allclose((scale.constant, scale.slope), (least + surplus, slope), rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(scale(errors, images), errors / (scale.constant + scale.slope * variance))
+    torch.testing.assert_close(scale(errors, images, alike), errors / (scale.constant + scale.slope * variance))
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.6, 0.6), (-0.5, 0), (1.7, 1)])
+def test_contrast_scale_finds_the_level_of_images_of_any_contrast(power, expected):
+    images = 0.5 + (rand(12, 3, 16, 16) - 0.5) * torch.linspace(0.1, 1, 12).view(-1, 1, 1, 1)
+    contrast = image_contrast(images)
+    local = 0.01 + 0.5 * local_variance(rand(12, 3, 16, 16, seed=1), 3, 1)
+    local = local / local.mean(dim=(1, 2, 3), keepdim=True)
+    errors = 0.02 * local * contrast.pow(power).view(-1, 1, 1, 1)
+    scale = ContrastScale(3, 1)
+    scale.fit([(errors, rand(12, 3, 16, 16, seed=1), images)])
+    slope = linregress(contrast.double().log().numpy(), errors.double().mean(dim=(1, 2, 3)).log().numpy()).slope
+    assert float(scale.exponent) == pytest.approx(expected, abs=1e-4) == pytest.approx(np.clip(slope, 0, 1), abs=1e-4)
+    if power == 0.6:
+        means = scale(errors, rand(12, 3, 16, 16, seed=1), images).mean(dim=(1, 2, 3))
+        torch.testing.assert_close(means, torch.ones(12), rtol=0.05, atol=0)
+        # An image richer in contrast than all that were seen counts as the richest one.
+        richer = 0.5 + 1.5 * (images[-1:] - 0.5)
+        surroundings = rand(12, 3, 16, 16, seed=1)[-1:]
+        same = scale(errors[-1:], surroundings, images[-1:])
+        torch.testing.assert_close(scale(errors[-1:], surroundings, richer), same)
+
+
+def test_contrast_scale_of_a_single_image_has_no_level():
+    scale = ContrastScale(3, 1)
+    images = rand(1, 3, 16, 16)
+    scale.fit([(rand(1, 1, 16, 16), images, images)])
+    assert scale.exponent == 0
+    assert scale(rand(1, 1, 16, 16), images, images).isfinite().all()
+    flat = torch.zeros(2, 3, 16, 16)
+    scale.fit([(torch.zeros(2, 1, 16, 16), flat, flat)])
+    assert scale(rand(1, 1, 16, 16), images, images).isfinite().all()
 
 
 def test_contrast_scale_makes_errors_of_rich_and_poor_images_alike():
@@ -122,11 +157,11 @@ def test_contrast_scale_makes_errors_of_rich_and_poor_images_alike():
     for source in ("input", "reconstruction"):
         model = build(error_normalization=source, box_size=5)
         raw = model.error_map(images, blurred)
-        model.error_scale.fit([(raw, images if source == "input" else blurred)])
+        model.error_scale.fit([(raw, images if source == "input" else blurred, images)])
         scores = model.compare(images, blurred).anomaly_map.mean(dim=(1, 2, 3))
         means = raw.mean(dim=(1, 2, 3))
         assert means.max() / means.min() > 20
-        assert scores[1:].max() / scores[1:].min() < 1.6
+        assert scores.max() / scores.min() < 1.2
         # A defect that is repaired adds to the contrast of the input alone.
         defect = images.clone()
         defect[:, :, 8:14, 8:14] = 1
@@ -163,7 +198,7 @@ def test_pixels_without_spread_do_not_explode():
 @pytest.mark.parametrize("kind", ["none", "standardize"])
 def test_fitting_a_model_streams_and_survives_a_state_dict(source, kind):
     images = rand(9, 3, 32, 32)
-    model = build(error_normalization=source, map_statistics=kind)
+    model = build(error_normalization=source, map_statistics=kind, statistics_for="map")
     with pytest.raises(NotFittedError, match="train the model or load a trained checkpoint"):
         model(images)
     model.fit([images])
@@ -171,7 +206,7 @@ def test_fitting_a_model_streams_and_survives_a_state_dict(source, kind):
         whole = model(images)
         model.fit(images.split(2))
         torch.testing.assert_close(model(images).anomaly_map, whole.anomaly_map, rtol=1e-3, atol=1e-4)
-        other = build(error_normalization=source, map_statistics=kind)
+        other = build(error_normalization=source, map_statistics=kind, statistics_for="map")
         other.load_state_dict(model.state_dict())
         assert torch.equal(other(images).anomaly_map, model(images).anomaly_map)
     unfitted = build(error_normalization=source, map_statistics=kind)
@@ -183,6 +218,30 @@ def test_fitting_a_model_streams_and_survives_a_state_dict(source, kind):
         assert abs(float(model(images).anomaly_map.mean())) < 0.05
 
 
+def test_statistics_may_be_for_the_score_alone():
+    images, other = rand(9, 3, 32, 32), rand(4, 3, 32, 32, seed=1)
+    plain, scored, mapped = (
+        build(map_statistics=kind, statistics_for=target)
+        for kind, target in (("none", "score"), ("standardize", "score"), ("standardize", "map"))
+    )
+    for model in (scored, mapped):
+        model.autoencoder.load_state_dict(plain.autoencoder.state_dict())
+        model.fit([images])
+    with torch.no_grad():
+        without, score, maps = plain(other), scored(other), mapped(other)
+    assert torch.equal(score.anomaly_map, without.anomaly_map)
+    assert torch.equal(score.pred_score, maps.pred_score)
+    assert torch.equal(maps.pred_score, maps.anomaly_map.amax(dim=(1, 2, 3)))
+    assert not torch.allclose(maps.anomaly_map, without.anomaly_map)
+
+
+def test_a_single_image_has_a_mean_map_but_no_deviation():
+    model, image = build(map_statistics="standardize", statistics_for="map", box_passes=0), rand(1, 3, 32, 32)
+    model.fit([image])
+    with torch.no_grad():
+        torch.testing.assert_close(model(image).anomaly_map, torch.zeros(1, 1, 32, 32))
+
+
 def test_without_options_nothing_needs_fitting():
     model = build()
     assert not model.needs_statistics
@@ -192,8 +251,8 @@ def test_without_options_nothing_needs_fitting():
 
 def test_statistics_ask_for_images_and_their_size():
     model = build(map_statistics="mean")
-    with pytest.raises(ValueError, match="at least 2 images, got 1"):
-        model.fit([rand(1, 3, 32, 32)])
+    with pytest.raises(ValueError, match="got none"):
+        model.fit([])
     with pytest.raises(ValueError, match=r"image_size=\(32, 32\), got \(40, 32\)"):
         model.fit([rand(3, 3, 40, 32)])
     with pytest.raises(ValueError, match="got none"):
@@ -214,6 +273,7 @@ def test_squared_error_is_the_mean_over_channels():
         ({"box_passes": -1}, "box_passes"),
         ({"error_normalization": "variance"}, "error_normalization"),
         ({"map_statistics": "median"}, "map_statistics"),
+        ({"statistics_for": "image"}, "statistics_for"),
         ({"score": "min"}, "score"),
         ({"topk_share": 0}, "topk_share"),
         ({"topk_share": 1.5}, "topk_share"),

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How large a reconstruction error is to be expected, given how rich in contrast a place is."""
+"""How large a reconstruction error is to be expected, given how rich in contrast a place and its image are."""
 
 from collections.abc import Iterable
 
@@ -14,14 +14,23 @@ from anomalib_ssl.scoring.box_filter import box_filter
 LEAST_CONSTANT = 0.1
 """Least part of the mean error that is expected where there is no contrast at all, so that nothing is divided by 0."""
 
+LEAST_CONTRAST = 1e-8
+"""Least contrast of an image, far below that of one step in 8 bits, so that flat images have a logarithm."""
+
 
 class ContrastScale(nn.Module):
-    """Divide smoothed squared errors by what is normal at a place of their contrast.
+    """Divide smoothed squared errors by what is normal at a place of their contrast, in an image of its contrast.
 
-    Autoencoders blur: on textures the squared error follows the local variance of the image, and images rich in
-    contrast look more anomalous than defects. Here the normal error is modelled as ``constant + slope * variance``,
-    fitted to clean images by least squares with both numbers positive. A divided error of 1 is normal everywhere. This
-    is this package's choice; it is not in the paper.
+    Autoencoders blur: the squared error follows the contrast of what is blurred, and sound images rich in contrast look
+    more anomalous than defects in poor ones. Here the normal error is modelled as::
+
+        (constant + slope * v) * (c / reference) ** exponent
+
+    with the local variance v and the :func:`image_contrast` c. It is fitted to clean images in closed form: the
+    exponent is the slope of a straight line through the logarithms of contrast and mean error of each image, within
+    [0, 1]; constant and slope, both positive, are the least squares of the errors that remain. Contrasts beyond those
+    of the clean images count as the nearest one of theirs. A divided error of 1 is normal everywhere. This is this
+    package's choice; it is not in the paper.
 
     Args:
         box_size: Side in pixels of the window over which variances are taken, odd.
@@ -32,16 +41,18 @@ class ContrastScale(nn.Module):
         >>> scale = ContrastScale(3, 1)
         >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> errors = 0.01 + 0.5 * local_variance(images, 3, 1)
-        >>> scale.fit([(errors, images)])
-        >>> [round(float(value), 4) for value in (scale.constant, scale.slope)]
-        [0.01, 0.5]
-        >>> torch.allclose(scale(errors, images), torch.ones(2, 1, 16, 16))
+        >>> scale.fit([(errors, images, torch.full_like(images, 0.5))])  # the level of an image is left out
+        >>> [round(float(value), 4) for value in (scale.constant, scale.slope, scale.exponent)]
+        [0.01, 0.5, 0.0]
+        >>> torch.allclose(scale(errors, images, images), torch.ones(2, 1, 16, 16))
         True
     """
 
     count: torch.Tensor
     constant: torch.Tensor
     slope: torch.Tensor
+    exponent: torch.Tensor
+    log_contrasts: torch.Tensor
 
     def __init__(self, box_size: int, box_passes: int) -> None:
         super().__init__()
@@ -51,13 +62,17 @@ class ContrastScale(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.register_buffer("constant", torch.ones(()))
         self.register_buffer("slope", torch.zeros(()))
+        self.register_buffer("exponent", torch.zeros(()))
+        # Least, mean and largest logarithm of the contrast of clean images.
+        self.register_buffer("log_contrasts", torch.zeros(3))
 
-    def forward(self, errors: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, errors: torch.Tensor, surroundings: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Divide errors by the normal ones.
 
         Args:
             errors: Smoothed squared errors, shape (B, 1, H, W).
-            images: What shows the contrast, images or their reconstructions, shape (B, C, H, W).
+            surroundings: What shows the contrast of a place, images or their reconstructions, shape (B, C, H, W).
+            images: What shows the contrast of an image, shape (B, C, H, W).
 
         Returns:
             Shape (B, 1, H, W).
@@ -68,37 +83,63 @@ class ContrastScale(nn.Module):
         if not self.is_fitted:
             msg = "The contrast scale of errors has not been fitted: train the model or load a trained checkpoint."
             raise NotFittedError(msg)
-        variance = local_variance(images, self.box_size, self.box_passes)
-        return errors / (self.constant + self.slope * variance)
+        variance = local_variance(surroundings, self.box_size, self.box_passes)
+        least, mean, most = self.log_contrasts
+        richness = image_contrast(images).log().clamp(min=least, max=most) - mean
+        level = (self.exponent * richness).exp().view(-1, 1, 1, 1)
+        return errors / ((self.constant + self.slope * variance) * level)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Estimate the normal error from pairs of errors and images, as :meth:`forward` takes them, in one pass.
+    def fit(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+        """Estimate the normal error from errors, surroundings and images, as :meth:`forward` takes them, in one pass.
 
         Raises:
             ValueError: If there are none.
         """
-        # Sums of 1, v, e, v * v and v * e for variances v and errors e. Means of batches first, then float64 on the
-        # host: exact enough, and one transfer a batch.
-        sums = torch.zeros(5, dtype=torch.float64)
-        for errors, images in batches:
-            variance = local_variance(images, self.box_size, self.box_passes)
-            terms = (torch.ones_like(errors), variance, errors, variance.square(), variance * errors)
-            sums += torch.stack([term.mean() for term in terms]).cpu().double() * errors.numel()
-        count = int(sums[0])
-        if count == 0:
+        # Of each image the means of v, e, v * v and v * e for variances v and errors e, and the contrast: the level of
+        # an image is a factor of its errors, so these are all that is needed of the pixels.
+        measured = [self._measure(*batch) for batch in batches]
+        if not measured:
             msg = "The contrast scale of errors needs clean images, got none."
             raise ValueError(msg)
-        constant, slope = _positive_line(*(sums / count).tolist()[1:])
+        # On the host in float64: exact enough, and one transfer.
+        variance, error, variance_square, product, contrast = torch.cat(measured).cpu().double().unbind(dim=1)
+        contrast = contrast.log()
+        exponent = _exponent(contrast, error)
+        level = (exponent * (contrast - contrast.mean())).exp()
+        means = [values.mean() for values in (variance, error / level, variance_square, product / level)]
+        constant, slope = _positive_line(*torch.stack(means).tolist())
         self.constant.fill_(constant)
         self.slope.fill_(slope)
-        self.count.fill_(count)
+        self.exponent.fill_(exponent)
+        self.log_contrasts.copy_(torch.stack([contrast.min(), contrast.mean(), contrast.max()]))
+        self.count.fill_(len(contrast))
         self.is_fitted = True
+
+    def _measure(self, errors: torch.Tensor, surroundings: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """What is needed of each image, shape (B, 5)."""
+        variance = local_variance(surroundings, self.box_size, self.box_passes)
+        terms = (variance, errors, variance.square(), variance * errors)
+        return torch.stack([*(term.mean(dim=(1, 2, 3)) for term in terms), image_contrast(images)], dim=1)
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         # Kept as a plain bool: reading the buffer at every score would synchronise with the device.
         self.is_fitted = bool(self.count > 0)
+
+
+def image_contrast(images: torch.Tensor) -> torch.Tensor:
+    """How rich in contrast whole images are: the mean squared difference of neighbouring pixels, at least 1e-8.
+
+    Args:
+        images: Shape (B, C, H, W), values in [0, 1].
+
+    Returns:
+        Shape (B,).
+    """
+    across = (images[..., 1:] - images[..., :-1]).square().mean(dim=(1, 2, 3))
+    down = (images[..., 1:, :] - images[..., :-1, :]).square().mean(dim=(1, 2, 3))
+    return (across + down).clamp(min=LEAST_CONTRAST)
 
 
 def local_variance(images: torch.Tensor, box_size: int, box_passes: int) -> torch.Tensor:
@@ -131,3 +172,16 @@ def _positive_line(variance: float, error: float, variance_square: float, produc
         # The best line through the least constant that is allowed.
         constant, slope = least, max((product - least * variance) / variance_square, 0.0)
     return constant, slope
+
+
+def _exponent(log_contrast: torch.Tensor, error: torch.Tensor) -> float:
+    """Power of an image's contrast by which its mean error grows: the slope of a line through the logarithms.
+
+    Within [0, 1]: an image of twice the contrast has at most twice the error.
+    """
+    deviation = log_contrast - log_contrast.mean()
+    spread = float(deviation.square().sum())
+    if spread <= 0:
+        return 0.0
+    slope = float((deviation * error.clamp(min=1e-24).log()).sum()) / spread
+    return min(max(slope, 0.0), 1.0)

@@ -105,9 +105,10 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
         box_size: Side in pixels of the window that smooths the map, odd. By default about a 24th of the image's.
         box_passes: How many times it does so.
         error_normalization: ``none``; or ``reconstruction`` or ``input`` to divide errors by what is normal at a place
-            of the contrast of either, for textures.
+            of the contrast of either, in an image of the contrast of the input.
         map_statistics: ``none``; ``mean`` to subtract the mean map of the training images, or ``standardize`` to also
-            divide by its standard deviation, for objects that lie alike in every image.
+            divide by its standard deviation.
+        statistics_for: Whether this is done for the ``score`` of an image only, or in the ``map`` as well.
         score: An image's score: its map's ``max``, ``mean``, ``sum``, or ``topk_mean``, the mean of the largest values.
         topk_share: Share of the pixels that ``topk_mean`` averages.
         seed: If given, seeds Python, NumPy and torch before the weights are drawn.
@@ -170,6 +171,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
         box_passes: int = 2,
         error_normalization: Literal["none", "reconstruction", "input"] = "none",
         map_statistics: Literal["none", "mean", "standardize"] = "none",
+        statistics_for: Literal["score", "map"] = "score",
         score: Literal["max", "mean", "sum", "topk_mean"] = "max",
         topk_share: float = 0.01,
         seed: int | None = None,
@@ -231,6 +233,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
             box_passes=box_passes,
             error_normalization=error_normalization,
             map_statistics=map_statistics,
+            statistics_for=statistics_for,
             score=score,
             topk_share=topk_share,
             widths=widths,
@@ -323,7 +326,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
             images: Clean training images in batches (B, 3, H, W), values in [0, 1]. May be gone through repeatedly.
 
         Raises:
-            ValueError: If there are fewer than 2 images.
+            ValueError: If there are none.
         """
         if not self.model.needs_statistics:
             return

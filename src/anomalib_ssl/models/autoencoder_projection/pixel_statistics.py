@@ -80,8 +80,10 @@ class PixelStatistics(nn.Module):
     def fit(self, batches: Iterable[torch.Tensor]) -> None:
         """Estimate mean and deviation from maps of normal images (B, 1, H, W), in one pass.
 
+        A single map has no deviation: 1 is taken for it everywhere.
+
         Raises:
-            ValueError: If the maps have another size, or there are fewer than 2 of them.
+            ValueError: If the maps have another size, or there are none.
         """
         # Chan, Golub and LeVeque's rule for merging variances, which float32 stands.
         count, mean, squares = 0, torch.zeros_like(self.mean), torch.zeros_like(self.mean)
@@ -94,13 +96,13 @@ class PixelStatistics(nn.Module):
             squares += shift.square() * (count * len(maps) / total)
             mean = mean + shift * (len(maps) / total)
             count = total
-        if count < 2:
-            msg = f"Statistics of normal maps need at least 2 images, got {count}."
+        if count == 0:
+            msg = "Statistics of normal maps need clean images, got none."
             raise ValueError(msg)
         variance = box_filter(squares / count, self.box_size, self.box_passes)
         least = (LEAST_DEVIATION**2 * variance.mean()).clamp(min=1e-24)
         self.mean.copy_(box_filter(mean, self.box_size, self.box_passes))
-        self.deviation.copy_(variance.maximum(least).sqrt())
+        self.deviation.copy_(variance.maximum(least).sqrt() if count > 1 else torch.ones_like(variance))
         self.count.fill_(count)
         self.is_fitted = True
 

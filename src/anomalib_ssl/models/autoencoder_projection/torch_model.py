@@ -29,8 +29,8 @@ class AutoencoderProjectionModel(nn.Module):
 
     In training mode the model gives reconstructions. In evaluation mode it gives anomaly maps and scores::
 
-        squared error, mean over channels -> box filter -> [divided by the normal error at this contrast]
-        -> [compared with the normal map] -> map -> score
+        squared error, mean over channels -> box filter -> [divided by the normal error at this contrast] -> map
+        map -> [compared with the normal map] -> score
 
     That detection is by the reconstruction error of one forward pass is the paper's. The formula, the smoothing and the
     score are this package's choices, and so are the two optional steps; neither text nor tables of the paper were
@@ -43,8 +43,9 @@ class AutoencoderProjectionModel(nn.Module):
         box_passes: How many times the window is applied; 0 for no smoothing.
         error_normalization: What the normal error at a place is read from; see :class:`ContrastScale`. ``none``
             leaves errors as they are. ``reconstruction`` takes the contrast of what should be there, ``input`` that of
-            what is there, which a defect adds to.
+            what is there, which a defect adds to. Either also takes that of the whole input.
         map_statistics: ``none``, ``mean`` or ``standardize``; see :class:`PixelStatistics`.
+        statistics_for: What is compared with the normal map: the ``score`` only, or the ``map`` as well.
         score: An image's score: the map's ``max``, ``mean``, ``sum``, or ``topk_mean`` for the mean of its largest
             values.
         topk_share: Share of the pixels that ``topk_mean`` averages, in (0, 1].
@@ -69,6 +70,7 @@ class AutoencoderProjectionModel(nn.Module):
         box_passes: int = 2,
         error_normalization: Literal["none", "reconstruction", "input"] = "none",
         map_statistics: Literal["none", "mean", "standardize"] = "none",
+        statistics_for: Literal["score", "map"] = "score",
         score: Literal["max", "mean", "sum", "topk_mean"] = "max",
         topk_share: float = 0.01,
         **autoencoder: Any,
@@ -79,11 +81,13 @@ class AutoencoderProjectionModel(nn.Module):
         check_number("box_passes", box_passes, 0)
         check_choice("error_normalization", error_normalization, NORMALIZATIONS)
         check_choice("map_statistics", map_statistics, ("none", *STATISTICS))
+        check_choice("statistics_for", statistics_for, ("score", "map"))
         check_choice("score", score, SCORES)
         check_number("topk_share", topk_share, 1e-9, 1)
         self.box_size = box_size
         self.box_passes = box_passes
         self.contrast_source = error_normalization
+        self.statistics_for = statistics_for
         self.score = score
         self.topk_share = topk_share
         self.autoencoder = SDCAutoencoder(image_size, **autoencoder)
@@ -111,10 +115,11 @@ class AutoencoderProjectionModel(nn.Module):
 
     def compare(self, images: torch.Tensor, reconstruction: torch.Tensor) -> InferenceBatch:
         """Score images (B, 3, H, W) by their reconstructions: ``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W)."""
-        maps = self._scaled_error(images, reconstruction)
+        maps = compared = self._scaled_error(images, reconstruction)
         if self.statistics is not None:
-            maps = self.statistics(maps)
-        return InferenceBatch(pred_score=image_score(maps, self.score, self.topk_share), anomaly_map=maps)
+            compared = self.statistics(maps)
+        scores = image_score(compared, self.score, self.topk_share)
+        return InferenceBatch(pred_score=scores, anomaly_map=maps if self.statistics_for == "score" else compared)
 
     def error_map(self, images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
         """Smoothed squared error of reconstructions (B, 3, H, W), shape (B, 1, H, W); it needs no statistics."""
@@ -134,11 +139,11 @@ class AutoencoderProjectionModel(nn.Module):
                 and map statistics.
 
         Raises:
-            ValueError: If there are fewer than 2 images.
+            ValueError: If there are none.
         """
         if self.error_scale is not None:
             self.error_scale.fit(
-                (self.error_map(batch, reconstruction), self._contrast_image(batch, reconstruction))
+                (self.error_map(batch, reconstruction), self._surroundings(batch, reconstruction), batch)
                 for batch, reconstruction in self._reconstructed(images)
             )
         if self.statistics is not None:
@@ -151,10 +156,10 @@ class AutoencoderProjectionModel(nn.Module):
         maps = self.error_map(images, reconstruction)
         if self.error_scale is None:
             return maps
-        scaled: torch.Tensor = self.error_scale(maps, self._contrast_image(images, reconstruction))
+        scaled: torch.Tensor = self.error_scale(maps, self._surroundings(images, reconstruction), images)
         return scaled
 
-    def _contrast_image(self, images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    def _surroundings(self, images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
         return images if self.contrast_source == "input" else reconstruction
 
 
