@@ -67,7 +67,7 @@ def benchmark(
         ),
         "PaDiM, resnet18": partial(padim, image_size),
         "CutPaste, image mode, resnet18": partial(cutpaste, image_size),
-        "AutoencoderProjection": lambda: AutoencoderProjectionModel((image_size, image_size), widths=widths),
+        "AutoencoderProjection": partial(autoencoder_projection, image_size, widths),
     }
     tables = []
     for device in devices or default_devices():
@@ -102,6 +102,15 @@ def cutpaste(image_size: int) -> nn.Module:
     model = CutPasteModel().eval()
     with torch.no_grad():
         model.fit([torch.rand(4, 3, image_size, image_size)])
+    return model
+
+
+def autoencoder_projection(image_size: int, widths: tuple[int, int, int]) -> nn.Module:
+    """AutoencoderProjection with its default score, fitted."""
+    model = AutoencoderProjectionModel(
+        (image_size, image_size), error_normalization="input", map_statistics="standardize", widths=widths
+    ).eval()
+    model.fit([torch.rand(2, 3, image_size, image_size)])
     return model
 
 
