@@ -46,7 +46,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
 
     The paper's full text was not at hand: this follows its abstract and figure 1, and the authors' code, which is for
     retinal images of 128 pixels. From the code: the network, ``cell_sizes`` relative to the image, ``num_masks``, the
-    loss and its weights, ``lr`` and ``weight_decay``, when the learning rate falls, the number of passes, the threshold
+    loss and its weights but ``l2_weight``, ``lr`` and ``weight_decay``, when the learning rate falls, the number of passes, the threshold
     (brought to our range of maps), ``refinement_ratio``, ``refinement_block`` and ``map_sigma``. This package's
     choices: the image size, the budget and the batch size, the masked images of an update in one batch, the largest
     value of the map as the score of an image, ``uncovered_error`` other than ``zero``, and all that ``per_sample``,
@@ -74,7 +74,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
         per_sample: Whether every image of a batch gets masks of its own in training.
         uncover_probability: How often training uncovers all but a random rectangle before masking, as refinement does.
             The authors' code never does.
-        l2_weight: Weight of the squared error of the restored image.
+        l2_weight: Weight of the squared error of the restored image; 1 in the code.
         ssim_weight: Weight of its structural dissimilarity.
         gms_weight: Weight of its dissimilarity in gradient magnitude.
         mask_weight: Weight of the squared error of the restored masks.
@@ -130,7 +130,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
         num_masks: int = 3,
         per_sample: bool = False,
         uncover_probability: float = 0.0,
-        l2_weight: float = 1.0,
+        l2_weight: float = 10.0,
         ssim_weight: float = 1.0,
         gms_weight: float = 1.0,
         mask_weight: float = 1.0,
