@@ -44,6 +44,7 @@ COMMANDS = {
     "doctor": Command("anomalib_ssl.doctor", "doctor", "Check the installation and what anomalib sees of it."),
     "preview": Command("anomalib_ssl.preview", "preview", "Draw a picture of what an augmentation does to images."),
     "refine": Command("anomalib_ssl.models.ssm.picture", "refine", "Draw a picture of how SSM refines its masks."),
+    "tune": Command("anomalib_ssl.tune", "tune", "Choose the patches of CutPaste by unlabelled images."),
 }
 
 

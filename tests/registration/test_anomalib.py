@@ -22,11 +22,12 @@ assert [model.__name__ for model in AnomalibModule.__subclasses__()].count("CutP
 assert type(get_model("cutpaste")) is type(get_model("cut_paste")) is models.CutPaste
 assert type(get_model({{"class_path": "CutPaste"}})) is models.CutPaste
 assert type(get_model("ssm")) is type(get_model({{"class_path": "SSM"}})) is models.SSM
+assert type(get_model("stssad")) is type(get_model("st_ssad")) is models.STSSAD
 assert not any("ssl" in module for module in models.ALLOWED_MODULES)
 assert not any(type(finder).__module__ == "anomalib_ssl.startup" for finder in sys.meta_path)
 
 import anomalib_ssl
-assert anomalib_ssl.register() == anomalib_ssl.register() == ["AutoencoderProjection", "CutPaste", "SSM"]
+assert anomalib_ssl.register() == anomalib_ssl.register() == ["AutoencoderProjection", "CutPaste", "SSM", "STSSAD"]
 assert models.__all__.count("CutPaste") == 1
 assert anomalib_ssl.CutPaste is models.CutPaste
 """

@@ -13,6 +13,7 @@ from anomalib_ssl.augmentations.kornia_augmentation import KorniaAugmentation
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.random_crop import RandomCrop, crop_images
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
+from anomalib_ssl.augmentations.soft_patch import Rotation, SoftPatch, apply_soft_patch, soft_patch_mask
 from anomalib_ssl.augmentations.symmetries import Symmetries, flip_and_turn, rotate_and_shift
 
 __all__ = [
@@ -27,7 +28,10 @@ __all__ = [
     "PasteAugmentation",
     "RandomCrop",
     "RandomShift",
+    "Rotation",
+    "SoftPatch",
     "Symmetries",
+    "apply_soft_patch",
     "color_jitter",
     "compiled_augmentations",
     "crop_images",
@@ -36,4 +40,5 @@ __all__ = [
     "flip_and_turn",
     "rotate_and_shift",
     "shift_images",
+    "soft_patch_mask",
 ]

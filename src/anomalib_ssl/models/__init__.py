@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
     from anomalib_ssl.models.cutpaste import CutPaste
     from anomalib_ssl.models.ssm import SSM
+    from anomalib_ssl.models.st_ssad import STSSAD
 
-__all__ = ["SSM", "AutoencoderProjection", "CutPaste"]
+__all__ = ["SSM", "STSSAD", "AutoencoderProjection", "CutPaste"]
 
 _LAZY = {
     "AutoencoderProjection": "anomalib_ssl.models.autoencoder_projection",
     "CutPaste": "anomalib_ssl.models.cutpaste",
     "SSM": "anomalib_ssl.models.ssm",
+    "STSSAD": "anomalib_ssl.models.st_ssad",
 }
 
 

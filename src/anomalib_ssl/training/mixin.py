@@ -4,7 +4,7 @@
 """What the models of this package share as anomalib modules."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,6 +130,11 @@ class SelfSupervisedMixin(Base):
         # Scores compare small distances; mixed precision would add noise that the exported model does not have.
         with torch.autocast(self.device.type, enabled=False):
             return batch.update(**self.model(batch.image)._asdict())
+
+    @property
+    def progress_notes(self) -> Mapping[str, str]:
+        """Words by name that the progress bar shows before the metrics."""
+        return {}
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which update of a run does what: a pure function of the budget."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from anomalib_ssl.checks import check_number
+
+LEAST_UPDATES = 4
+"""With fewer updates for each of several starts, one is followed instead."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of updates.
+
+    Attributes:
+        name: ``warm start`` trains the detector alone; ``search`` and ``tuning`` tune the augmentation with it;
+            ``training`` trains the detector from its first weights with the tuned augmentation.
+        candidate: Number of the start that is followed, from 0; None where it is the best of them.
+        start: First update.
+        stop: The update after the last.
+    """
+
+    name: Literal["warm start", "search", "tuning", "training"]
+    candidate: int | None
+    start: int
+    stop: int
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the augmentation is tuned."""
+        return self.name in ("search", "tuning")
+
+    @property
+    def ends_candidate(self) -> bool:
+        """Whether a start has been followed to its end, and is to be judged, when this phase is over."""
+        return self.name == "search"
+
+
+@dataclass(frozen=True)
+class TuningSchedule:
+    """Split a run into phases.
+
+    From each start a detector is trained for a while with the augmentation as it is, then tuned along with it. The best
+    start is gone on with; then a detector is trained from its first weights. A budget too small for several starts has
+    one. Every number here is this package's choice; the paper's schedule is not known.
+
+    Args:
+        total: Updates of the run, at least 1.
+        starts: Number of starts, at least 1.
+        tuning_share: Share of the run before the last training, in [0, 1].
+        search_share: Share of that which goes to choosing a start, in equal parts, in [0, 1].
+        warmup_share: Share of a start's updates before tuning begins, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is outside its limits.
+
+    Example:
+        >>> for phase in TuningSchedule(total=100, starts=2).phases:
+        ...     print(phase.name, phase.candidate, phase.start, phase.stop)
+        warm start 0 0 5
+        search 0 5 12
+        warm start 1 12 17
+        search 1 17 24
+        tuning None 24 50
+        training None 50 100
+    """
+
+    total: int
+    starts: int = 4
+    tuning_share: float = 0.5
+    search_share: float = 0.5
+    warmup_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_number("total", self.total, 1)
+        check_number("num_starts", self.starts, 1)
+        for name in ("tuning_share", "search_share", "warmup_share"):
+            check_number(name, getattr(self, name), 0, 1)
+
+    @property
+    def followed(self) -> int:
+        """Number of starts that the budget allows to follow."""
+        return self.starts if self.starts > 1 and self._updates_per_start >= LEAST_UPDATES else 1
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All phases of at least one update, in order."""
+        tuned = round(self.total * self.tuning_share)
+        each = self._updates_per_start if self.followed > 1 else round(tuned * self.search_share)
+        # Without a single tuning update there would be nothing to judge.
+        warmup = min(round(each * self.warmup_share), max(each - 1, 0))
+        phases: list[Phase] = []
+        for candidate in range(self.followed):
+            start = candidate * each
+            phases.append(Phase("warm start", candidate, start, start + warmup))
+            phases.append(Phase("search", candidate, start + warmup, start + each))
+        begun = self.followed * each
+        phases.append(Phase("tuning", None, begun, tuned))
+        phases.append(Phase("training", None, tuned, self.total))
+        return tuple(phase for phase in phases if phase.start < phase.stop)
+
+    def at(self, update: int) -> Phase:
+        """The phase of an update, counted from 0; the last one beyond the end."""
+        phases = self.phases
+        return next((phase for phase in phases if update < phase.stop), phases[-1])
+
+    @property
+    def _updates_per_start(self) -> int:
+        return int(round(self.total * self.tuning_share) * self.search_share) // self.starts
