@@ -22,6 +22,7 @@ from torch import nn
 
 from anomalib_ssl.models.autoencoder_projection import AutoencoderProjectionModel
 from anomalib_ssl.models.cutpaste import CutPasteModel
+from anomalib_ssl.models.dynamic_local_augmentation import DynamicLocalAugmentationModel
 
 REFERENCE = "PatchCore, wide_resnet50_2"
 COLUMNS = (
@@ -67,6 +68,8 @@ def benchmark(
         ),
         "PaDiM, resnet18": partial(padim, image_size),
         "CutPaste, image mode, resnet18": partial(cutpaste, image_size),
+        "DynamicLocalAugmentation, resnet18, 10 passes": partial(dynamic_local_augmentation, image_size, (1.0, 0.1)),
+        "DynamicLocalAugmentation, no uncertainty": partial(dynamic_local_augmentation, image_size, (1.0, 0.0)),
         "AutoencoderProjection": partial(autoencoder_projection, image_size, widths),
     }
     tables = []
@@ -111,6 +114,14 @@ def autoencoder_projection(image_size: int, widths: tuple[int, int, int]) -> nn.
         (image_size, image_size), error_normalization="input", map_statistics="standardize", widths=widths
     ).eval()
     model.fit([torch.rand(2, 3, image_size, image_size)])
+    return model
+
+
+def dynamic_local_augmentation(image_size: int, alphas: tuple[float, float]) -> nn.Module:
+    """DynamicLocalAugmentation with fitted means, with or without the passes for uncertainty."""
+    model = DynamicLocalAugmentationModel((image_size, image_size), alphas=alphas).eval()
+    with torch.no_grad():
+        model.fit([torch.rand(4, 3, image_size, image_size)])
     return model
 
 

@@ -19,16 +19,25 @@ from anomalib_ssl.startup import TYPE_CHECKING
 from anomalib_ssl.startup import install as _install
 
 if TYPE_CHECKING:
-    from anomalib_ssl.models import SSM, STSSAD, AutoencoderProjection, CutPaste
+    from anomalib_ssl.models import SSM, STSSAD, AutoencoderProjection, CutPaste, DynamicLocalAugmentation
     from anomalib_ssl.registration import register
 
 __version__ = "0.1.0"
 
-__all__ = ["SSM", "STSSAD", "AutoencoderProjection", "CutPaste", "__version__", "register"]
+__all__ = [
+    "SSM",
+    "STSSAD",
+    "AutoencoderProjection",
+    "CutPaste",
+    "DynamicLocalAugmentation",
+    "__version__",
+    "register",
+]
 
 _LAZY = {
     "AutoencoderProjection": "anomalib_ssl.models",
     "CutPaste": "anomalib_ssl.models",
+    "DynamicLocalAugmentation": "anomalib_ssl.models",
     "SSM": "anomalib_ssl.models",
     "STSSAD": "anomalib_ssl.models",
     "register": "anomalib_ssl.registration",

@@ -6,11 +6,19 @@
 import pytest
 import torch
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift, compiled_augmentations
+from anomalib_ssl.augmentations import (
+    ColorJitter,
+    CutPaste,
+    CutPasteScar,
+    LocalAugmentation,
+    RandomShift,
+    compiled_augmentations,
+)
 from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
 
 pytestmark = pytest.mark.gpu
-ALL = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
+PASTES = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
+ALL = [*PASTES, LocalAugmentation()]
 
 
 def rand_images():
@@ -48,7 +56,7 @@ def test_no_host_synchronisation(augmentation, dtype, memory_format, no_synchron
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_host_synchronisation_in_the_views(variant, no_synchronisation):
-    task = CutPasteViews(variant, *ALL)
+    task = CutPasteViews(variant, *PASTES)
     images = rand_images().cuda()
     task(images)
     no_synchronisation()

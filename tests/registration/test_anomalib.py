@@ -27,7 +27,8 @@ assert not any("ssl" in module for module in models.ALLOWED_MODULES)
 assert not any(type(finder).__module__ == "anomalib_ssl.startup" for finder in sys.meta_path)
 
 import anomalib_ssl
-assert anomalib_ssl.register() == anomalib_ssl.register() == ["AutoencoderProjection", "CutPaste", "SSM", "STSSAD"]
+names = ["AutoencoderProjection", "CutPaste", "DynamicLocalAugmentation", "SSM", "STSSAD"]
+assert anomalib_ssl.register() == anomalib_ssl.register() == names
 assert models.__all__.count("CutPaste") == 1
 assert anomalib_ssl.CutPaste is models.CutPaste
 """

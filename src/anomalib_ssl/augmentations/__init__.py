@@ -10,6 +10,7 @@ from anomalib_ssl.augmentations.corruption import LocalCorruption
 from anomalib_ssl.augmentations.cutpaste import CutPaste, cut_paste
 from anomalib_ssl.augmentations.cutpaste_scar import CutPasteScar, cut_paste_scar
 from anomalib_ssl.augmentations.kornia_augmentation import KorniaAugmentation
+from anomalib_ssl.augmentations.local_augmentation import LocalAugmentation, dynamic_weights
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.random_crop import RandomCrop, crop_images
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
@@ -22,6 +23,7 @@ __all__ = [
     "CutPaste",
     "CutPasteScar",
     "KorniaAugmentation",
+    "LocalAugmentation",
     "LocalCorruption",
     "Parameters",
     "Paste",
@@ -37,6 +39,7 @@ __all__ = [
     "crop_images",
     "cut_paste",
     "cut_paste_scar",
+    "dynamic_weights",
     "flip_and_turn",
     "rotate_and_shift",
     "shift_images",

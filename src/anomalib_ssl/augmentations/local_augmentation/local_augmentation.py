@@ -1,0 +1,344 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Local augmentation: several changes of one rectangle, weighted by how much each changes it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
+from anomalib_ssl.augmentations.local_augmentation.operations import (
+    OPERATIONS,
+    apply_operation,
+    sample_operations,
+)
+from anomalib_ssl.augmentations.local_augmentation.weights import dynamic_weights
+from anomalib_ssl.augmentations.local_augmentation.windows import Window, full_windows, read_windows, thinned_windows
+from anomalib_ssl.augmentations.pixels import Paste, from_unit, is_channels_last, to_unit
+from anomalib_ssl.augmentations.random import integers, integers_up_to
+from anomalib_ssl.checks import check_choice, check_number, check_range
+
+_RECTANGLE = ("top", "left", "height", "width")
+
+_HOST = ("order", "sides")
+"""Parameters that live on the host by design: an order of operations and sizes of tensors."""
+
+_GLANCE = 8
+"""Rows and columns of a rectangle, at most and about, that decide whether it is drawn anew."""
+
+_CACHED_PIXELS = 2**16
+"""Pixels of windows that a CPU changes at once: so many, changed in all ways, stay in its caches."""
+
+
+@dataclass(frozen=True)
+class LocalChanges:
+    """All the ways in which the rectangles of a batch were changed.
+
+    Attributes:
+        index: Positions of the rectangles' windows in the flattened images, shape (B, 1, L).
+        inside: Which of these pixels belong to the rectangle, boolean, shape (B, 1, L).
+        pixels: The pixels as they are, floats in [0, 1], shape (B, C, L).
+        values: The pixels after each of K operations, of the same shape; unspecified outside of the rectangle.
+        changes: Mean squared change of the rectangle by each, without gradient, shape (B, K).
+        weights: What each counts, shape (B, K).
+    """
+
+    index: torch.Tensor
+    inside: torch.Tensor
+    pixels: torch.Tensor
+    values: list[torch.Tensor]
+    changes: torch.Tensor
+    weights: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LocalAugmentation(Augmentation):
+    """Change one random rectangle of each image, by rotation, colour jitter, permutation or loss of colour.
+
+    Yoa, Lee, Kim and Kim, "Self-Supervised Learning for Anomaly Detection With Dynamic Local Augmentation", IEEE Access
+    9, 2021 (https://doi.org/10.1109/ACCESS.2021.3124525). That local augmentations are weighted dynamically, for more
+    suitable negative samples, is in its abstract. The four operations, sides of 50 to 128 pixels, and the weights (see
+    :func:`dynamic_weights`) are from a secondary note; the paper's text was not available. All other numbers, all
+    distributions, and how the weights enter are this package's choices.
+
+    An operation that does nothing to a region gets no weight: loss of colour on grey products, rotation and permutation
+    on a plain background. Where none changes the region by ``min_change``, for example in a black background, it is
+    moved: the first of ``tries`` places with enough change is taken, judged by a glance at some of its pixels. Images
+    in which that fails stay as they are, with an empty mask.
+
+    So what is changed depends on the images. Masks that travel with them need parameters from :meth:`settle`, which
+    Kornia does not know of: in ``AugmentationSequential`` use it on images alone.
+
+    Args:
+        region: Smallest and largest side of the rectangle in pixels, drawn independently for height and width.
+        reference_size: Shorter image side in pixels to which ``region`` refers; other images scale it. None takes it
+            as it is.
+        operations: ``rotation``, ``jitter``, ``permutation`` and ``grayscale``; those in use.
+        weighting: ``dynamic``, or ``static`` for equal weights.
+        combine: ``blend`` for the weighted mean of what the operations give, or ``sample`` for the result of one of
+            them, drawn with its weight as probability.
+        least_angle: Rotations by less than this many degrees, either way, do not occur. In [0, 180].
+        jitter: Strengths of the jitter's brightness, contrast, saturation (in [0, 1]) and hue (in [0, 0.5]).
+        grid: Number of cells that the permutation exchanges along each side, 2 or more.
+        min_change: Least mean squared change of the region by one of the operations, for values in [0, 1].
+        tries: Number of places drawn for a rectangle.
+
+    Raises:
+        ValueError: If an argument is outside its limits, or at the first image for which the rectangle is too small.
+
+    Example:
+        >>> import torch
+        >>> images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> augment = LocalAugmentation()
+        >>> parameters = augment.sample(images.shape, generator=torch.Generator().manual_seed(0))
+        >>> changed, masks = augment.apply(images, parameters)
+        >>> torch.equal(torch.where(masks, images, changed), images)
+        True
+        >>> augment.changes(images, parameters).weights.sum(dim=1)
+        tensor([1., 1., 1., 1.])
+    """
+
+    region: tuple[int, int] = (50, 128)
+    reference_size: float | None = 256
+    operations: Sequence[str] = OPERATIONS
+    weighting: Literal["dynamic", "static"] = "dynamic"
+    combine: Literal["blend", "sample"] = "blend"
+    least_angle: float = 30.0
+    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
+    grid: int = 2
+    min_change: float = 1e-3
+    tries: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_range("region", self.region, 1)
+        if self.reference_size is not None:
+            check_number("reference_size", self.reference_size, 1)
+        if not self.operations or len(set(self.operations)) < len(self.operations):
+            msg = f"operations must name some of {sorted(OPERATIONS)}, each once, got {self.operations!r}."
+            raise ValueError(msg)
+        for name in self.operations:
+            check_choice("operations", name, OPERATIONS)
+        check_choice("weighting", self.weighting, ("dynamic", "static"))
+        check_choice("combine", self.combine, ("blend", "sample"))
+        check_number("least_angle", self.least_angle, 0, 180)
+        if len(self.jitter) != 4:
+            msg = f"jitter must hold four strengths, got {self.jitter!r}."
+            raise ValueError(msg)
+        for strength, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True):
+            check_number("jitter", strength, 0, most)
+        check_number("grid", self.grid, 2)
+        check_number("min_change", self.min_change, 0, 1)
+        check_number("tries", self.tries, 1)
+
+    def sample(
+        self,
+        shape: tuple[int, ...] | torch.Size,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Parameters:
+        """Draw rectangles and operations.
+
+        Returns:
+            ``top``, ``left``, ``height`` and ``width`` (B, ``tries``) of the rectangles in pixels; on the host
+            ``sides`` (1, 2), which no rectangle exceeds; ``patience`` (B, K), by which ``sample`` chooses; and what
+            :func:`~anomalib_ssl.augmentations.local_augmentation.operations.sample_operations` draws.
+
+        Raises:
+            ValueError: If a side of the rectangle could be less than ``grid`` pixels.
+        """
+        low, high = (scaled_pixels(side, shape, self.reference_size) for side in self.region)
+        if low < self.grid:
+            msg = (
+                f"region must be at least grid={self.grid} pixels, got {low} for images of {tuple(shape[-2:])} with "
+                f"region={tuple(self.region)} and reference_size={self.reference_size}."
+            )
+            raise ValueError(msg)
+        size, image = (shape[0], self.tries), (shape[-2], shape[-1])
+        sides = [min(high, whole) for whole in image]
+        height, width = (integers(min(low, side), side, size, device, generator) for side in sides)
+        free = torch.stack([image[0] - height, image[1] - width])
+        top, left = integers_up_to(free, generator)
+        race = torch.empty(shape[0], len(self.operations), device=device).exponential_(generator=generator)
+        return {
+            "top": top,
+            "left": left,
+            "height": height,
+            "width": width,
+            "sides": torch.tensor([sides], device="cpu"),
+            "patience": race,
+            **sample_operations(
+                tuple(self.operations), shape[0], self.least_angle, self.jitter, self.grid, device, generator
+            ),
+        }
+
+    def settle(self, images: torch.Tensor, parameters: Parameters) -> Parameters:
+        """Decide what the content of ``images`` (B, C, H, W) has a say in.
+
+        Returns:
+            The parameters with one rectangle an image, of shape (B, 1), and ``changed`` (B,), whether it is changed.
+            With these :meth:`apply` does the same, and :meth:`apply_to_masks` what belongs to it.
+        """
+        if "changed" in parameters:
+            return parameters
+        parameters = _on_device(parameters, images.device)
+        settled: list[tuple[torch.Tensor, ...]] = []
+        for block, own in self._blocks(images, parameters):
+            placed = self._place(images[block], own)
+            changed = self._combine(self._changes(images[block], placed), placed)[1]
+            settled.append((*(placed[name] for name in _RECTANGLE), changed))
+        names = (*_RECTANGLE, "changed")
+        return {**parameters, **dict(zip(names, map(torch.cat, zip(*settled, strict=True)), strict=True))}
+
+    def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change ``images`` (B, C, H, W); the masks (B, 1, H, W) show the rectangles that were changed."""
+        parameters = _on_device(parameters, images.device)
+        dense = images.is_contiguous() or is_channels_last(images)
+        result = images.clone(memory_format=torch.preserve_format if dense else torch.contiguous_format)
+        masks = torch.zeros_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        for block, own in self._blocks(images, parameters):
+            placed = self._place(images[block], own)
+            changes = self._changes(images[block], placed)
+            combined, changed = self._combine(changes, placed)
+            _write(result[block], masks[block], changes, combined, changed)
+        return result, masks
+
+    def separate(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Change ``images`` (B, C, H, W) in each way by itself.
+
+        Returns:
+            Changed images (K, B, C, H, W), one batch for each operation; the weights (B, K) of the operations, 0 for
+            those that do not change enough; and masks (B, 1, H, W) of the rectangles of images with any weight.
+        """
+        changes = self.changes(images, parameters)
+        weights = changes.weights * (changes.changes >= self.min_change)
+        masks = torch.zeros_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        results = images.expand(len(changes.values), *images.shape).contiguous()
+        for result, values in zip(results, changes.values, strict=True):
+            _write(result, masks, changes, values, (weights > 0).any(dim=1))
+        return results, weights, masks
+
+    def changes(self, images: torch.Tensor, parameters: Parameters) -> LocalChanges:
+        """Work out what each operation makes of the rectangles, without combining or writing anything."""
+        parameters = _on_device(parameters, images.device)
+        return self._changes(images, self._place(images, parameters))
+
+    def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Add the rectangles that :meth:`apply` changes to anomaly masks (B, C, H, W).
+
+        Raises:
+            ValueError: If the parameters have not been settled with the images: which pixels change depends on them.
+        """
+        if "changed" not in parameters:
+            msg = "parameters must come from settle(images, parameters), since what is changed depends on the images."
+            raise ValueError(msg)
+        rectangle = {name: parameters[name][:, 0].to(masks.device).view(-1, 1, 1) for name in _RECTANGLE}
+        y, x = (torch.arange(side, device=masks.device) for side in masks.shape[-2:])
+        down, right = y.view(-1, 1) - rectangle["top"], x - rectangle["left"]
+        rows = (down >= 0) & (down < rectangle["height"])
+        cols = (right >= 0) & (right < rectangle["width"])
+        changed = parameters["changed"].to(masks.device).view(-1, 1, 1)
+        return masks.maximum((rows & cols & changed).unsqueeze(1).to(masks.dtype))
+
+    @torch.no_grad()
+    def _place(self, images: torch.Tensor, parameters: Parameters) -> Parameters:
+        """Reduce the rectangles to one an image, the first that changes enough as far as a glance tells."""
+        batch, tries = parameters["top"].shape
+        if tries == 1:
+            return parameters
+        sides, size = _sides(parameters), (images.shape[-2], images.shape[-1])
+        window = thinned_windows(
+            {name: parameters[name] for name in _RECTANGLE}, sides, size, max(max(sides) // _GLANCE, 1)
+        )
+        pixels = to_unit(read_windows(images, window).contiguous())
+        own = {
+            name: value if name in _HOST else value.repeat_interleave(tries, dim=0)
+            for name, value in parameters.items()
+            if name not in _RECTANGLE
+        }
+        enough = torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
+        for name in self.operations:
+            changed = apply_operation(name, pixels, window, own)
+            enough |= _mean_square(changed - pixels, window) >= self.min_change
+        # The first of equals: where none changes enough, the first place will do as well as any.
+        chosen = enough.view(batch, tries).to(torch.uint8).argmax(dim=1, keepdim=True)
+        return {**parameters, **{name: parameters[name].gather(1, chosen) for name in _RECTANGLE}}
+
+    def _changes(self, images: torch.Tensor, parameters: Parameters) -> LocalChanges:
+        rectangle = {name: parameters[name][:, 0] for name in _RECTANGLE}
+        size, sides = (images.shape[-2], images.shape[-1]), _sides(parameters)
+        if images.device.type == "cpu":
+            # Nothing to wait for: windows no larger than these rectangles.
+            sides = int(rectangle["height"].max()), int(rectangle["width"].max())
+        window = full_windows(rectangle, sides, size)
+        pixels = to_unit(read_windows(images, window).contiguous())
+        values = [apply_operation(name, pixels, window, parameters) for name in self.operations]
+        with torch.no_grad():
+            changes = torch.stack([_mean_square(value - pixels, window) for value in values], dim=1)
+        weights = dynamic_weights(changes) if self.weighting == "dynamic" else torch.full_like(changes, 1 / len(values))
+        return LocalChanges(window.index(size[1]), window.inside, pixels, values, changes, weights)
+
+    def _combine(self, changes: LocalChanges, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels (B, C, L) of the rectangles as they shall be, and whether an image is changed, (B,)."""
+        weights = changes.weights
+        if self.combine == "sample":
+            weights = _drawn(weights, parameters["patience"])
+        result = changes.values[0] * weights[:, 0].view(-1, 1, 1)
+        for number, values in enumerate(changes.values[1:], start=1):
+            result = torch.addcmul(result, values, weights[:, number].view(-1, 1, 1))
+        if "changed" in parameters:
+            return result, parameters["changed"]
+        return result, ((changes.changes >= self.min_change) & (weights > 0)).any(dim=1)
+
+    def _blocks(self, images: torch.Tensor, parameters: Parameters) -> Iterator[tuple[slice, Parameters]]:
+        """Go through the batch in parts whose intermediate results a CPU keeps in its caches."""
+        height, width = _sides(parameters)
+        size = max(_CACHED_PIXELS // (height * width), 1) if images.device.type == "cpu" else len(images)
+        for start in range(0, len(images), size):
+            block = slice(start, start + size)
+            yield block, {name: value if name in _HOST else value[block] for name, value in parameters.items()}
+
+
+def _on_device(parameters: Parameters, device: torch.device) -> Parameters:
+    # Kornia adds things of its own.
+    own = {name: value for name, value in parameters.items() if isinstance(value, torch.Tensor)}
+    return {name: value if name in _HOST else value.to(device) for name, value in own.items()}
+
+
+def _sides(parameters: Parameters) -> tuple[int, int]:
+    # On the host by design, see LocalAugmentation.sample.
+    height, width = parameters["sides"].flatten().tolist()
+    return height, width
+
+
+def _mean_square(differences: torch.Tensor, window: Window) -> torch.Tensor:
+    """Mean of the squares of (B, C, L) over the channels and the rectangles, shape (B,)."""
+    squares = differences.square().mul_(window.shares.to(differences.dtype))
+    return squares.sum(dim=(1, 2)) / squares.shape[1]
+
+
+def _write(
+    result: torch.Tensor,
+    masks: torch.Tensor,
+    changes: LocalChanges,
+    values: torch.Tensor,
+    changed: torch.Tensor,
+) -> None:
+    """Write pixels (B, C, L) of the rectangles into images, and these into masks, where an image is to be changed."""
+    inside = changes.inside & changed.view(-1, 1, 1)
+    values = torch.where(inside, values, changes.pixels)
+    Paste(changes.index, from_unit(values, result.dtype)).write_(result)
+    Paste(changes.index, inside).write_(masks)
+
+
+def _drawn(weights: torch.Tensor, patience: torch.Tensor) -> torch.Tensor:
+    """Draw one operation an image with its weight as probability, one-hot (B, K).
+
+    Of exponential waiting times with rates w_k the k-th is the shortest with probability w_k; one of rate 0 never is.
+    """
+    patience = patience.to(weights.dtype).clamp(min=torch.finfo(weights.dtype).tiny)
+    drawn = (weights / patience).argmax(dim=1, keepdim=True)
+    return torch.zeros_like(weights).scatter_(1, drawn, 1.0)
