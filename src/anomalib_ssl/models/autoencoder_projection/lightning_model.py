@@ -143,7 +143,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
         memory_limits: tuple[float, float] = (4.0, 16.0),
         updates_per_epoch: int | None = None,
         compiled: bool = False,
-        lr: float = 1e-4,
+        lr: float = 1e-3,
         final_lr: float = 1e-6,
         warmup_updates: int = 500,
         weight_decay: float = 1e-5,
