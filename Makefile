@@ -7,7 +7,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help test lint demo docs clean
+# What `make results` runs. An interrupted run goes on where it was; remove RESULTS to start anew.
+BENCHMARK ?= configs/benchmark/small.yaml
+DATA ?= datasets/MVTecAD
+CATEGORIES ?= [transistor,tile,hazelnut]
+RESULTS ?= runs/results
+
+.PHONY: help test lint demo results docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -23,6 +29,12 @@ lint: $(INSTALLED)  ## Check style and types
 
 demo: $(INSTALLED)  ## Train a small model on generated images
 	$(BIN)/anomalib-ssl demo
+
+results: $(INSTALLED)  ## Run a small benchmark (DATA=, CATEGORIES=, BENCHMARK=) and write docs/results/benchmark.md
+	-$(BIN)/anomalib-ssl benchmark --config $(BENCHMARK) --output $(RESULTS) --resume \
+	  --data_root $(DATA) --categories "$(CATEGORIES)"
+	$(BIN)/anomalib-ssl report $(RESULTS)/results.csv --output $(RESULTS)/report \
+	  --page docs/results/benchmark.md --title "Side by side"
 
 docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build
 	$(BIN)/python -m pip install --quiet -e ".[docs]"

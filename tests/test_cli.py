@@ -91,9 +91,21 @@ def test_options_may_be_written_with_dashes() -> None:
     assert underscored == ["demo", "--keep_data", "a-b", "--image_size=x-y", "-c"]
 
 
+def test_switches_need_no_value() -> None:
+    def function(resume: bool = False, rows: int = 1) -> None:
+        """Do nothing."""
+
+    given = ["run", "--resume", "--rows", "2", "--resume", "false", "--resume"]
+    expected = ["run", "--resume=true", "--rows", "2", "--resume", "false", "--resume=true"]
+    assert cli._with_switches(given, function) == expected
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"anomalib-ssl {__version__}\n", "")
     code, out, _ = run(capsys, "--help")
-    assert (code, all(name in out for name in ("demo", "doctor", "preview", "refine"))) == (0, True)
+    assert (code, all(name in out for name in ("benchmark", "demo", "doctor", "preview", "refine", "report"))) == (
+        0,
+        True,
+    )
     code, out, _ = run(capsys, "preview", "--help")
     assert (code, "Where the images are." in out) == (0, True)

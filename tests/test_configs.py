@@ -40,13 +40,17 @@ def test_model_configuration_builds_the_model_it_describes(path):
         assert as_lists(cli.model.hparams[name]) == value
 
 
+@pytest.mark.usefixtures("no_download")
 @pytest.mark.parametrize("path", sorted((CONFIGS / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
 def test_benchmark_configuration_names_models_that_get_model_knows(path):
     model = yaml.safe_load(path.read_text(encoding="utf-8"))["benchmark"]["model"]
-    arguments = {
-        name: value["grid"][0] if isinstance(value, dict) else value for name, value in model["init_args"].items()
-    }
-    assert type(get_model({"class_path": model["class_path"], "init_args": arguments})).__name__ == model["class_path"]
+    for entry in model.get("grid", [model]):
+        arguments = {
+            name: value["grid"][0] if isinstance(value, dict) else value
+            for name, value in entry.get("init_args", {}).items()
+        }
+        described = {"class_path": entry["class_path"], "init_args": arguments}
+        assert type(get_model(described)).__name__ == entry["class_path"]
 
 
 @pytest.mark.usefixtures("no_download")

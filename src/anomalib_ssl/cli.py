@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
@@ -31,6 +31,8 @@ class Command(NamedTuple):
     module: str
     function: str
     summary: str
+    positional: str | None = None
+    """Argument of the function, a list of paths, that is given without a flag."""
 
     def load(self) -> Callable[..., object]:
         """Import the function."""
@@ -39,10 +41,14 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "benchmark": Command("anomalib_ssl.benchmark.command", "benchmark", "Run many models and keep every result."),
     "demo": Command("anomalib_ssl.demo.command", "demo", "Train a model on generated images, without any download."),
     "diagnose": Command("anomalib_ssl.diagnose", "diagnose", "Compare a trained autoencoder with a projection."),
     "doctor": Command("anomalib_ssl.doctor", "doctor", "Check the installation and what anomalib sees of it."),
     "preview": Command("anomalib_ssl.preview", "preview", "Draw a picture of what an augmentation does to images."),
+    "report": Command(
+        "anomalib_ssl.report.command", "report", "Make tables, plots and a gallery of results.", positional="results"
+    ),
     "refine": Command("anomalib_ssl.models.ssm.picture", "refine", "Draw a picture of how SSM refines its masks."),
     "tune": Command("anomalib_ssl.tune", "tune", "Choose the patches of CutPaste by unlabelled images."),
 }
@@ -63,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         function = COMMANDS[name].load() if name else None
         parser = _parser(name, function)
+        arguments = _with_switches(arguments, function) if function else arguments
         options = parser.instantiate_classes(parser.parse_args(arguments))
         if name is None or function is None:  # parse_args has reported it already
             return 2
@@ -88,6 +95,16 @@ def _underscored(argument: str) -> str:
     return "--" + option[2:].replace("-", "_") + equals + value
 
 
+def _with_switches(arguments: Sequence[str], function: Callable[..., object]) -> list[str]:
+    """Let ``--resume`` stand for ``--resume=true``, for options that are true or false."""
+    switches = {f"--{name}" for name, hint in get_type_hints(function).items() if hint is bool}
+    following = [*arguments[1:], "--"]
+    return [
+        f"{argument}=true" if argument in switches and after.startswith("-") else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
+
+
 def _parser(name: str | None, function: Callable[..., object] | None) -> ArgumentParser:
     """Build the parser: all subcommands with their summaries, the options of the one that is to run."""
     parser = ArgumentParser(prog=PROGRAM, version=__version__, description="Tools of the anomalib-ssl models.")
@@ -96,7 +113,10 @@ def _parser(name: str | None, function: Callable[..., object] | None) -> Argumen
         subparser = ArgumentParser(description=command.summary)
         if other == name and function is not None:
             subparser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML or JSON file of options.")
-            subparser.add_function_arguments(function)
+            skip: set[str | int] = {command.positional} if command.positional else set()
+            if command.positional:
+                subparser.add_argument(command.positional, nargs="+", type=Path, help="Files to read.")
+            subparser.add_function_arguments(function, skip=skip)
         subcommands.add_subcommand(other, subparser, help=command.summary)
     return parser
 

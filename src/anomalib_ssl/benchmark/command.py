@@ -1,0 +1,159 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``anomalib-ssl benchmark``: many models, categories and seeds, with nothing lost on the way."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Literal
+
+import torch
+from anomalib.pipelines.components.base import Runner
+from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
+from rich.console import Console
+
+from anomalib_ssl.benchmark.building import check
+from anomalib_ssl.benchmark.generator import BenchmarkJobGenerator
+from anomalib_ssl.benchmark.job import BenchmarkJob
+from anomalib_ssl.benchmark.progress import Progress, shown
+from anomalib_ssl.benchmark.quiet import quiet
+from anomalib_ssl.benchmark.ray_runner import RayRunner
+from anomalib_ssl.benchmark.specification import specifications
+from anomalib_ssl.benchmark.store import Store
+from anomalib_ssl.checks import check_choice, check_number
+
+ACCELERATORS = ("auto", "cpu", "cuda")
+
+
+def benchmark(
+    benchmark: dict,  # not of Any: jsonargparse would build the models that it finds in there
+    accelerator: str | list[str] = "auto",
+    output: Path = Path("runs/benchmark"),
+    resume: bool = False,
+    runner: Literal["auto", "serial", "parallel", "ray"] = "auto",
+    workers: int | None = None,
+    data_root: str | None = None,
+    categories: list[str] | None = None,
+    seeds: list[int] | None = None,
+    throughput_batch_size: int = 16,
+    picture_size: int = 128,
+    ray_address: str | None = None,
+    ray_gpus: float | None = None,
+    ray_cpus: float = 1,
+    retries: int = 3,
+) -> int:
+    """Fit, test and measure models on data sets; keep each result as soon as it is there.
+
+    ``--config`` takes the files of ``anomalib benchmark``. Beyond these, entries of ``model`` may differ in their
+    arguments and hold ``label``, ``seed``, ``trainer``, ``data`` and ``pretrained``; ``seed`` may be a list;
+    ``trainer`` holds arguments of the Trainer. Any option below may stand in the file, too.
+
+    Everything is seeded before a model is built. A job that fails is recorded with its error and the others go on.
+
+    Args:
+        benchmark: Models, data and seeds; see above.
+        accelerator: ``cpu``, ``cuda``, a list of both, or ``auto`` for a GPU if there is one.
+        output: Folder of the results.
+        resume: Go on with the jobs that are not done, failed ones included; without it the folder must hold no results.
+        runner: ``serial`` for one job after the other, ``parallel`` for one process per GPU (or ``workers`` processes),
+            ``ray`` for a Ray cluster; ``auto`` is parallel where there are several GPUs.
+        workers: Processes of the parallel runner. Defaults to the number of GPUs.
+        data_root: Folder of the data, in place of the one in the configuration.
+        categories: Categories, in place of those in the configuration.
+        seeds: Seeds, in place of those in the configuration.
+        throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
+        picture_size: Side in pixels of the anomaly maps kept for the gallery of a report; 0 keeps none.
+        ray_address: Address of the Ray cluster, ``auto`` for the one this machine is in; by default one is started.
+        ray_gpus: GPUs per task of Ray. Defaults to 1 for ``cuda`` and to 0 for ``cpu``.
+        ray_cpus: CPU cores per task of Ray.
+        retries: How often Ray tries a task again after the death of its worker.
+
+    Returns:
+        0, or 1 if a job failed.
+
+    Raises:
+        FileExistsError: If there are results already and ``resume`` is not set.
+        ValueError: If the configuration is wrong, which shows before the first job starts.
+    """
+    check_number("throughput_batch_size", throughput_batch_size, 0)
+    check_number("picture_size", picture_size, 0)
+    check_number("retries", retries, 0)
+    console, store = Console(file=sys.stdout), Store(output)
+    if store.table.is_file() and not resume:
+        msg = f"'{store.table}' exists: --resume goes on with it, --output starts another one."
+        raise FileExistsError(msg)
+    wanted = [
+        specification
+        for name in _accelerators(accelerator)
+        for specification in specifications(benchmark, name, data_root, categories, seeds)
+    ]
+    check(wanted)
+    store.heal()
+    done = {row.job for row in store.rows() if row.status == "ok"}
+    jobs = [
+        BenchmarkJob(specification, store, throughput_batch_size, picture_size)
+        for specification in wanted
+        if specification.name not in done
+    ]
+    progress = Progress(
+        store, {job.job: job.specification.model_class for job in jobs}, skipped=len(wanted) - len(jobs)
+    )
+    groups = {
+        name: [job for job in jobs if job.specification.accelerator == name] for name in _accelerators(accelerator)
+    }
+    failed = 0
+    with shown(progress, console), quiet(output / "benchmark.log"):
+        for name, group in groups.items():
+            if group:
+                chosen = _runner(
+                    BenchmarkJobGenerator(group), name, runner, workers, ray_address, ray_gpus, ray_cpus, retries
+                )
+                progress.parallel = getattr(chosen, "n_jobs", 1)
+                failed += _run(chosen)
+    console.print(f"Results: {store.table}", highlight=False, soft_wrap=True)
+    console.print(f"A report of them: anomalib-ssl report {store.table}", highlight=False, soft_wrap=True, style="dim")
+    return 1 if failed else 0
+
+
+def _accelerators(accelerator: str | Sequence[str]) -> list[str]:
+    names = [accelerator] if isinstance(accelerator, str) else list(accelerator)
+    for name in names:
+        check_choice("accelerator", name, ACCELERATORS)
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    return list(dict.fromkeys(found if name == "auto" else name for name in names))
+
+
+def _runner(
+    generator: BenchmarkJobGenerator,
+    accelerator: str,
+    runner: str,
+    workers: int | None,
+    ray_address: str | None,
+    ray_gpus: float | None,
+    ray_cpus: float,
+    retries: int,
+) -> Runner:
+    """Make the runner of one accelerator."""
+    gpus = torch.cuda.device_count() if accelerator == "cuda" else 0
+    if runner == "ray":
+        per_task = float(accelerator == "cuda") if ray_gpus is None else ray_gpus
+        return RayRunner(generator, ray_address, per_task, ray_cpus, retries)
+    if runner == "parallel" or (runner == "auto" and gpus > 1):
+        count = workers or gpus
+        if count < 1 or (gpus and count > gpus):
+            msg = f"workers must be at least 1, and on GPUs at most their number, {gpus}; got {workers}."
+            raise ValueError(msg)
+        return ParallelRunner(generator, n_jobs=count)
+    return SerialRunner(generator)
+
+
+def _run(runner: Runner) -> int:
+    """Run, and count the jobs that failed."""
+    try:
+        rows = runner.run({})
+    except BrokenProcessPool as error:
+        msg = "a worker process died, perhaps for lack of memory; --resume goes on with what is left."
+        raise ValueError(msg) from error
+    return sum(row.status == "failed" for row in rows)

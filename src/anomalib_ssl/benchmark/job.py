@@ -1,0 +1,201 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One model, one category, one seed: fitted, tested and measured."""
+
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from anomalib.engine import Engine
+from lightning import Trainer, seed_everything
+
+from anomalib_ssl.benchmark import environment
+from anomalib_ssl.benchmark.building import build
+from anomalib_ssl.benchmark.evaluation import evaluator
+from anomalib_ssl.benchmark.measurement import PeakMemory, num_parameters, test_images, throughput
+from anomalib_ssl.benchmark.pictures import PictureCollector
+from anomalib_ssl.benchmark.recorded_job import RecordedJob
+from anomalib_ssl.benchmark.row import METRICS, Row
+from anomalib_ssl.benchmark.specification import Specification
+from anomalib_ssl.benchmark.store import Outcome, Store
+
+SILENT = {"enable_progress_bar": False, "enable_model_summary": False}
+"""What the Trainer is told unless the configuration says otherwise."""
+
+
+class BenchmarkJob(RecordedJob):
+    """Fits and tests a model like anomalib's job of the same name, but seeds before it builds, and measures more.
+
+    Args:
+        specification: Settings.
+        store: Where to keep the outcome.
+        throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
+        picture_size: Side in pixels of the maps kept for the gallery; 0 keeps none.
+    """
+
+    def __init__(
+        self,
+        specification: Specification,
+        store: Store,
+        throughput_batch_size: int = 16,
+        picture_size: int = 128,
+    ) -> None:
+        super().__init__(store)
+        self.specification = specification
+        self.throughput_batch_size = throughput_batch_size
+        self.picture_size = picture_size
+
+    @property
+    def job(self) -> str:
+        """Name of the job."""
+        return self.specification.name
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings."""
+        return {"started": _now(), "settings": asdict(self.specification)}
+
+    def execute(self, device: int | None) -> Outcome:
+        """Seed, build, fit, test, measure."""
+        specification, started, clock = self.specification, _now(), Stopwatch()
+        hardware = torch.device("cpu" if specification.accelerator == "cpu" else f"cuda:{device or 0}")
+        memory = PeakMemory(hardware)
+        seed_everything(specification.seed, workers=True, verbose=False)
+        model, datamodule, arguments, pretrained = build(specification)
+        pictures = PictureCollector(self.picture_size)
+        model.evaluator = evaluator(model.evaluator)
+        model.visualizer = pictures  # type: ignore[assignment]  # anomalib sets its own ones so, too
+        with TemporaryDirectory(prefix="anomalib-ssl-") as folder:
+            engine = Engine(
+                accelerator=specification.accelerator,
+                devices=[device or 0] if hardware.type == "cuda" else 1,
+                default_root_dir=folder,
+                **(SILENT | specification.trainer),
+            )
+            clock.restart()
+            engine.fit(model=model, datamodule=datamodule)
+            fit_duration = clock.restart()
+            progress = budget(engine.trainer, specification.trainer)
+            (measured,) = engine.test(model=model, datamodule=datamodule, verbose=False)
+            test_duration = clock.restart()
+        peak = memory.mib()
+        speed: dict[int, float] = {}
+        if self.throughput_batch_size:
+            model.to(hardware)
+            speed = throughput(model, test_images(model, datamodule, self.throughput_batch_size))
+        row = Row(
+            **self._identity(),
+            status="ok",
+            dataset=datamodule.name,
+            category=datamodule.category or None,
+            transductive=bool(getattr(model, "transductive", False)),
+            pretrained=pretrained,
+            resolution="x".join(str(side) for side in pictures.resolution or ()) or None,
+            **progress,
+            train_batch_size=getattr(datamodule, "train_batch_size", None),
+            precision=str(engine.trainer.precision),
+            train_images=len(datamodule.train_data),
+            test_images=len(datamodule.test_data),
+            **{name: value for name, value in _plain(measured).items() if name in METRICS},
+            images_per_second_1=speed.get(1),
+            images_per_second_n=speed.get(self.throughput_batch_size),
+            throughput_batch_size=self.throughput_batch_size or None,
+            fit_duration=fit_duration,
+            test_duration=test_duration,
+            job_duration=clock.total(),
+            peak_memory=peak,
+            parameters=num_parameters(model),
+            device=environment.device_name(hardware),
+            started=started,
+            **environment.versions(),
+        )
+        shared = "-".join(part for part in (row.dataset, row.category) if part)
+        details = {"settings": asdict(specification), "arguments": arguments, "measured": _plain(measured)}
+        return Outcome(row, details, pictures.files(self.job, shared, model.pre_processor))
+
+    def failure(self, error: str, details: str) -> Outcome:
+        """Keep the settings and the error."""
+        specification = self.specification
+        row = Row(
+            **self._identity(),
+            status="failed",
+            dataset=str(specification.data_args.get("name") or specification.data_class),
+            category=specification.category,
+            started=_now(),
+            **environment.versions(),
+            error=error,
+        )
+        return Outcome(row, {"settings": asdict(specification), "traceback": details})
+
+    def _identity(self) -> dict[str, Any]:
+        specification = self.specification
+        data = {name: value for name, value in specification.data_args.items() if name not in ("root", "category")}
+        model = {name: value for name, value in specification.model_args.items() if name != "seed"}
+        return {
+            "job": self.job,
+            "model": specification.model_class,
+            "label": specification.label,
+            "model_args": _json(model),
+            "data_args": _json(data),
+            "trainer_args": _json(specification.trainer),
+            "seed": specification.seed,
+            "accelerator": specification.accelerator,
+        }
+
+
+class Stopwatch:
+    """Seconds since it was made, and since it was last asked."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+
+    def restart(self) -> float:
+        """Seconds since the last restart."""
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        return elapsed
+
+    def total(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._start
+
+
+def budget(trainer: Trainer, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what limited a training and what was done, by the columns of a row.
+
+    Args:
+        trainer: The Trainer after the training; models of this package have lowered its limits to their own budget.
+        given: Arguments of the Trainer that the configuration sets.
+    """
+    limits = [_counted(trainer.max_steps, "update")] if trainer.max_steps != -1 else []
+    if trainer.max_epochs and trainer.max_epochs > 0 and ("max_epochs" in given or not limits):
+        limits.append(_counted(trainer.max_epochs, "epoch"))
+    if "max_time" in given:
+        limits.append(str(given["max_time"]))
+    fitted = trainer.global_step > 0 or trainer.current_epoch > 0
+    return {
+        "budget": " or ".join(limits) if fitted else "no training",
+        "updates": trainer.global_step,
+        "epochs": trainer.current_epoch,
+    }
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _json(value: Mapping[str, Any]) -> str | None:
+    return json.dumps(value, sort_keys=True, default=str) if value else None
+
+
+def _plain(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: float(value) for name, value in measured.items() if value is not None}

@@ -1,0 +1,198 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From the YAML schema of ``anomalib benchmark`` to a list of jobs: grids, seeds and entries of their own settings."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import Any
+
+ENTRY_KEYS = {"class_path", "init_args", "label", "seed", "trainer", "data", "pretrained"}
+"""What an entry of ``model`` may hold; all but the first two are this package's additions."""
+
+BENCHMARK_KEYS = {"model", "data", "seed", "trainer"}
+"""What stands below ``benchmark``; ``trainer`` is this package's addition."""
+
+
+@dataclass(frozen=True)
+class Specification:
+    """Settings of one job, as plain data.
+
+    Args:
+        model: ``class_path`` and ``init_args`` of a model.
+        data: The same of a datamodule.
+        seed: Seed of everything random.
+        trainer: Arguments of the Trainer.
+        accelerator: ``cpu`` or ``cuda``.
+        label: What reports shall call the model.
+        pretrained: Whether it starts from weights trained on other images, where its arguments do not tell.
+
+    Example:
+        >>> specification = Specification({"class_path": "anomalib.models.Padim"}, {"class_path": "MVTecAD"}, seed=1)
+        >>> specification.name.rpartition("-")[0]  # without the digest of the settings
+        'Padim-MVTecAD-s1'
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    seed: int = 0
+    trainer: dict[str, Any] = field(default_factory=dict)
+    accelerator: str = "cpu"
+    label: str | None = None
+    pretrained: bool | None = None
+
+    @property
+    def model_class(self) -> str:
+        """Name of the model's class."""
+        return str(self.model["class_path"]).rpartition(".")[2]
+
+    @property
+    def data_class(self) -> str:
+        """Name of the datamodule's class."""
+        return str(self.data["class_path"]).rpartition(".")[2]
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """Arguments given to the model; its own seed, where it has one, is that of the job."""
+        arguments = dict(self.model.get("init_args") or {})
+        return {**arguments, "seed": self.seed} if "seed" in arguments else arguments
+
+    @property
+    def data_args(self) -> dict[str, Any]:
+        """Arguments given to the datamodule."""
+        return dict(self.data.get("init_args") or {})
+
+    @property
+    def category(self) -> str | None:
+        """Category of the data set, where the configuration names one."""
+        category = self.data_args.get("category")
+        return None if category is None else str(category)
+
+    @property
+    def name(self) -> str:
+        """A name that is the same for the same settings: readable first, then a digest.
+
+        Where the data lie is no setting: a benchmark can be resumed after they were moved.
+        """
+        settings = asdict(self)
+        settings["data"] = {
+            "class_path": self.data_class,
+            "init_args": {name: value for name, value in self.data_args.items() if name != "root"},
+        }
+        settings["model"] = {"class_path": self.model_class, "init_args": self.model_args}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        parts = (
+            self.model_class,
+            self.data_args.get("name") or self.data_class,
+            self.category,
+            f"s{self.seed}",
+            digest,
+        )
+        return "-".join(str(part) for part in parts if part).replace("/", "_")
+
+
+def specifications(
+    benchmark: Mapping[str, Any],
+    accelerator: str = "cpu",
+    root: str | None = None,
+    categories: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Specification]:
+    """List the jobs of a configuration: for each category all models, and for each model all seeds.
+
+    Args:
+        benchmark: What stands below ``benchmark`` in the YAML file. ``grid: [...]`` in place of a value means each of
+            the values, anywhere; ``seed`` may be a list. An entry of ``model`` may hold, beside ``class_path`` and
+            ``init_args``, its own ``seed``, ``trainer`` (on top of the common one), ``data`` (arguments on top of the
+            datamodule's, such as ``train_batch_size``), ``label`` and ``pretrained``.
+        accelerator: ``cpu`` or ``cuda``.
+        root: Folder of the data, in place of the one in the configuration.
+        categories: Categories, in place of those in the configuration.
+        seeds: Seeds, in place of those in the configuration.
+
+    Returns:
+        The jobs, each once.
+
+    Raises:
+        ValueError: If a key is missing, unknown, or no settings are left.
+    """
+    _check_keys("benchmark", benchmark, BENCHMARK_KEYS, required=("model", "data"))
+    data = _with_data(benchmark["data"], root, categories)
+    models = list(expand(benchmark["model"]))
+    for entry in models:
+        _check_keys("an entry of model", entry, ENTRY_KEYS, required=("class_path",))
+    found: dict[str, Specification] = {}
+    for datum, entry in product(data, models):
+        for trainer in expand(dict(benchmark.get("trainer") or {}) | dict(entry.get("trainer") or {})):
+            common = Specification(
+                model={name: entry[name] for name in ("class_path", "init_args") if name in entry},
+                data={**datum, "init_args": {**datum["init_args"], **(entry.get("data") or {})}},
+                trainer=trainer,
+                accelerator=accelerator,
+                label=entry.get("label"),
+                pretrained=entry.get("pretrained"),
+            )
+            for seed in seeds if seeds is not None else _seeds(entry.get("seed", benchmark.get("seed", 0))):
+                specification = replace(common, seed=seed)
+                found.setdefault(specification.name, specification)
+    if not found:
+        msg = "benchmark describes no job: a grid or the list of seeds is empty."
+        raise ValueError(msg)
+    return list(found.values())
+
+
+def expand(value: Any) -> Iterator[Any]:
+    """Go through all combinations of the grids in nested plain data.
+
+    Example:
+        >>> list(expand({"a": {"grid": [1, 2]}, "b": 0}))
+        [{'a': 1, 'b': 0}, {'a': 2, 'b': 0}]
+    """
+    if not isinstance(value, Mapping):
+        yield value
+    elif set(value) == {"grid"}:
+        choices = value["grid"]
+        for choice in choices if isinstance(choices, list | tuple) else [choices]:
+            yield from expand(choice)
+    else:
+        for combination in product(*(list(expand(item)) for item in value.values())):
+            yield dict(zip(value, combination, strict=True))
+
+
+def _with_data(data: Any, root: str | None, categories: Sequence[str] | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for datum in expand(data):
+        _check_keys("data", datum, {"class_path", "init_args"}, required=("class_path",))
+        arguments = dict(datum.get("init_args") or {})
+        if root is not None:
+            arguments["root"] = root
+        chosen = categories if categories is not None else [arguments.get("category")]
+        own = [arguments if category is None else {**arguments, "category": category} for category in chosen]
+        found.extend({**datum, "init_args": one} for one in own)
+    return found
+
+
+def _seeds(value: Any) -> list[int]:
+    seeds = [seed for choice in expand(value) for seed in (choice if isinstance(choice, list | tuple) else [choice])]
+    wrong = [seed for seed in seeds if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0]
+    if wrong:
+        msg = f"seed must be a non-negative integer or a list of such, got {wrong[0]!r}."
+        raise ValueError(msg)
+    return seeds
+
+
+def _check_keys(where: str, value: Any, known: set[str], required: Sequence[str]) -> None:
+    if not isinstance(value, Mapping):
+        msg = f"{where} must be a mapping, got {value!r}."
+        raise ValueError(msg)  # noqa: TRY004  # a value of a file, not an argument of a call
+    for name in required:
+        if name not in value:
+            msg = f"{where} lacks '{name}': {dict(value)!r}."
+            raise ValueError(msg)
+    unknown = sorted(set(value) - known)
+    if unknown:
+        msg = f"{where} must have keys among {sorted(known)}, got {unknown[0]!r}."
+        raise ValueError(msg)

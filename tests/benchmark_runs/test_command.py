@@ -1,0 +1,156 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``anomalib-ssl benchmark`` from the YAML file to the last row."""
+
+import json
+import logging
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomalib_ssl import cli
+from anomalib_ssl.benchmark.row import METRICS
+from anomalib_ssl.benchmark.store import Store, read_pictures, read_rows
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, configuration):
+    """The folder of a benchmark, its exit code and what it printed."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    output, printed = folder / "out", folder / "printed.txt"
+    handlers = list(logging.getLogger().handlers)
+    with printed.open("w", encoding="utf-8") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", file)
+        code = cli.main(["benchmark", "--config", str(config), "--output", str(output)])
+    assert logging.getLogger().handlers == handlers, "logging is as it was"
+    return Store(output), code, printed.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rows(finished):
+    return {(row.model, row.seed, row.status): row for row in finished[0].rows()}
+
+
+def test_one_failure_neither_stops_nor_spoils_the_others(finished, rows):
+    store, code, _ = finished
+    assert code == 1
+    assert set(rows) == {("CutPaste", 0, "ok"), ("CutPaste", 1, "ok"), ("Padim", 0, "failed"), ("Padim", 0, "ok")}
+    failed = rows["Padim", 0, "failed"]
+    assert failed.error == "ValueError: For backbone resnet18, 0 < n_features <= 0, found 4"
+    state = store.states()[failed.job]
+    assert state["state"] == "failed"
+    assert "Traceback" in state["traceback"]
+    assert state["settings"]["model"]["init_args"]["layers"] == ["none"]
+
+
+def test_rows_tell_settings_scores_and_costs(rows):
+    row = rows["CutPaste", 1, "ok"]
+    assert (row.dataset, row.category, row.label, row.accelerator) == ("MVTecAD", "plate", "ours", "cpu")
+    assert (row.resolution, row.budget, row.updates, row.train_batch_size) == ("32x32", "2 updates", 2, 4)
+    assert (row.train_images, row.test_images, row.transductive, row.pretrained) == (6, 8, False, False)
+    assert json.loads(row.model_args) == {"backbone": "resnet10t", "image_size": 32, "max_updates": 2}
+    assert json.loads(row.data_args) == {"num_workers": 0, "train_batch_size": 4}
+    assert all(0 <= getattr(row, metric) <= 1 for metric in METRICS)
+    assert row.throughput_batch_size == 3
+    assert row.images_per_second_1 > 0
+    assert row.images_per_second_n > 0
+    assert 0 < row.fit_duration < row.job_duration
+    assert row.parameters > 4e6
+    assert rows["Padim", 0, "ok"].budget == "1 epoch"
+    assert rows["Padim", 0, "ok"].resolution == "256x256"
+
+
+def test_metrics_agree_with_other_implementations(finished, rows):
+    """At image level from the scores kept for the gallery; pictures are small, so pixels only roughly."""
+    store = finished[0]
+    images = read_pictures(store.pictures / "MVTecAD-plate.images.npz")
+    for row in (rows["CutPaste", 0, "ok"], rows["Padim", 0, "ok"]):
+        arrays = read_pictures(store.pictures / f"{row.job}.npz")
+        assert row.image_AUROC == pytest.approx(roc_auc_score(arrays["labels"], arrays["scores"]), abs=1e-5)
+        assert row.image_AUPR == pytest.approx(average_precision_score(arrays["labels"], arrays["scores"]), abs=1e-5)
+        pixels = roc_auc_score(images["masks"].ravel(), arrays["maps"].ravel())
+        assert row.pixel_AUROC == pytest.approx(pixels, abs=0.1)
+
+
+def test_pictures_are_those_of_the_test_images(finished, mvtec_root):
+    images = read_pictures(finished[0].pictures / "MVTecAD-plate.images.npz")
+    assert sorted(images["names"]) == sorted(
+        f"{kind}/{index:03d}.png" for kind in ("good", "spot") for index in range(4)
+    )
+    for name, picture, mask, label in zip(
+        *(images[key] for key in ("names", "images", "masks", "labels")), strict=True
+    ):
+        with Image.open(mvtec_root / "plate/test" / str(name)) as image:
+            expected = np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX))
+        np.testing.assert_array_equal(picture, expected)
+        assert bool(label) == str(name).startswith("spot") == bool(mask.any())
+        if label:  # the defect is white
+            assert picture[mask].mean() > picture[~mask].mean() + 50
+
+
+def test_what_is_printed(finished):
+    store, _, printed = finished
+    assert printed.count("ours  plate") == 2
+    assert "n_features <= 0" in printed
+    assert "4 of 4 jobs done, 1 failed" in printed
+    assert str(store.table) in printed
+    assert "GPU available" not in printed
+    assert "GPU available" in (store.log(store.rows()[0].job)).read_text(encoding="utf-8")
+
+
+def test_resuming_does_what_is_missing_and_repeats_exactly(finished, write, configuration, tmp_path, capsys):
+    """One job never ran, another's process was killed before its row was written, the failed one works now."""
+    store = finished[0]
+    copy = Store(tmp_path / "out")
+    first, second, padim = (row for row in store.rows() if row.status == "ok")
+    (copy.folder / "jobs").mkdir(parents=True)
+    for row in (second, padim):
+        name = f"jobs/{row.job}.json"
+        (copy.folder / name).write_bytes((store.folder / name).read_bytes())
+    lines = store.table.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.startswith(("job,", padim.job))]
+    copy.table.write_text("".join(kept), encoding="utf-8")
+    changed = json.loads(json.dumps(configuration))
+    del changed["benchmark"]["model"]["grid"][1]
+    arguments = ["benchmark", "--config", str(write(changed)), "--output", str(copy.folder)]
+
+    assert cli.main(arguments) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert cli.main([*arguments, "--resume"]) == 0
+    assert "1 of 1 jobs done, 2 done before" in capsys.readouterr().out
+    written = list(read_rows(copy.table))
+    assert [row.job for row in written] == [padim.job, second.job, first.job]
+    again = written[-1]
+    assert {metric: getattr(again, metric) for metric in METRICS} == {
+        metric: getattr(first, metric) for metric in METRICS
+    }
+    assert cli.main([*arguments, "--resume"]) == 0
+    assert list(read_rows(copy.table)) == written
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "message"),
+    [
+        ({}, ["--accelerator", "tpu"], "accelerator must be one of"),
+        ({}, ["--picture_size=-1"], "picture_size"),
+        ({}, ["--runner", "parallel"], "workers must be at least 1"),
+        ({"benchmark": {"model": {"class_path": "CutPaste", "init_args": {"a": 1}}}}, [], "lacks 'data'"),
+        ({"unknown": 1}, [], "unknown"),
+    ],
+)
+def test_wrong_requests_start_nothing(configuration, write, tmp_path, capsys, change, flags, message):
+    config, output = write({**configuration, **change}), tmp_path / "out"
+    try:
+        code = cli.main(["benchmark", "--config", str(config), "--output", str(output), *flags])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not Store(output).table.exists()

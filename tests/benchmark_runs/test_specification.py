@@ -1,0 +1,151 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From YAML to jobs."""
+
+from copy import deepcopy
+
+import pytest
+from anomalib.pipelines.components.utils import get_iterator_from_grid_dict
+
+from anomalib_ssl.benchmark.building import build, check
+from anomalib_ssl.benchmark.specification import Specification, expand, specifications
+
+DATA = {"class_path": "MVTecAD", "init_args": {"root": "here", "category": {"grid": ["bottle", "tile"]}}}
+
+
+def test_grids_mean_what_they_mean_to_anomalib():
+    container = {
+        "seed": {"grid": [1, 2]},
+        "model": {"grid": [{"class_path": "Padim"}, {"class_path": "Patchcore"}]},
+        "data": {"class_path": "MVTecAD", "init_args": {"category": {"grid": ["bottle", "tile"]}, "root": "x"}},
+    }
+    ours = list(expand(container))
+    theirs = list(get_iterator_from_grid_dict(deepcopy(container)))
+    assert len(ours) == 8
+    assert all(ours.count(combination) == 1 for combination in theirs)
+
+
+def test_grids_within_entries_and_names_that_contain_grid():
+    """Stock anomalib takes any key that contains ``grid`` for a grid, and no grid within the entries of another one."""
+    value = {"grid": [{"grid_size": 3, "variant": {"grid": ["a", "b"]}}, {"other": [1, 2]}]}
+    assert list(expand(value)) == [
+        {"grid_size": 3, "variant": "a"},
+        {"grid_size": 3, "variant": "b"},
+        {"other": [1, 2]},
+    ]
+
+
+def test_models_with_settings_and_seeds_of_their_own():
+    benchmark = {
+        "seed": [0, 1],
+        "trainer": {"precision": "bf16-mixed", "max_epochs": 2},
+        "model": {
+            "grid": [
+                {"class_path": "CutPaste", "init_args": {"variant": {"grid": ["3way", "union"]}, "seed": 7}},
+                {
+                    "class_path": "anomalib.models.Padim",
+                    "label": "PaDiM",
+                    "seed": 5,
+                    "trainer": {"precision": "32-true"},
+                    "data": {"train_batch_size": 3},
+                    "pretrained": True,
+                },
+            ]
+        },
+        "data": DATA,
+    }
+    jobs = specifications(benchmark, "cuda")
+    assert len(jobs) == len({job.name for job in jobs}) == 2 * (2 * 2 + 1)
+    assert [job.category for job in jobs] == ["bottle"] * 5 + ["tile"] * 5
+    first, padim = jobs[1], jobs[4]
+    assert (first.model_args, first.seed) == ({"variant": "3way", "seed": 1}, 1)
+    assert first.trainer == {"precision": "bf16-mixed", "max_epochs": 2}
+    assert (padim.model_class, padim.seed, padim.label, padim.pretrained) == ("Padim", 5, "PaDiM", True)
+    assert padim.trainer == {"precision": "32-true", "max_epochs": 2}
+    assert padim.data_args == {"root": "here", "category": "bottle", "train_batch_size": 3}
+    assert "train_batch_size" not in first.data_args
+    assert all(job.accelerator == "cuda" for job in jobs)
+
+
+def test_overrides():
+    jobs = specifications({"model": {"class_path": "Padim"}, "data": DATA}, "cpu", "there", ["carpet"], [3, 4])
+    assert [(job.category, job.data_args["root"], job.seed) for job in jobs] == [
+        ("carpet", "there", 3),
+        ("carpet", "there", 4),
+    ]
+
+
+def test_names_tell_settings_apart_but_not_where_the_data_are():
+    base = Specification(
+        {"class_path": "Padim"}, {"class_path": "MVTecAD", "init_args": {"root": "a", "category": "b"}}
+    )
+    moved = Specification(
+        {"class_path": "anomalib.models.Padim"}, {**base.data, "init_args": {"root": "c", "category": "b"}}
+    )
+    assert base.name == moved.name
+    others = [
+        Specification(base.model, base.data, seed=1),
+        Specification(base.model, base.data, accelerator="cuda"),
+        Specification(base.model, base.data, trainer={"max_epochs": 1}),
+        Specification({**base.model, "init_args": {"n_features": 3}}, base.data),
+        Specification(base.model, {**base.data, "init_args": {"category": "d"}}),
+    ]
+    assert len({base.name, *(other.name for other in others)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": None}, "an entry of model must be a mapping"),
+        ({"model": {"init_args": {}}}, "lacks 'class_path'"),
+        ({"model": {"class_path": "Padim", "args": {}}}, "'args'"),
+        ({"data": {}}, "data lacks 'class_path'"),
+        ({"seeds": 3}, "'seeds'"),
+        ({"seed": "x"}, "seed must be a non-negative integer"),
+        ({"seed": [0, -1]}, "got -1"),
+        ({"seed": []}, "describes no job"),
+    ],
+)
+def test_wrong_configurations(change, message):
+    with pytest.raises(ValueError, match=message):
+        specifications({"model": {"class_path": "Padim"}, "data": DATA, **change})
+
+
+@pytest.mark.parametrize(
+    ("model", "trainer", "message"),
+    [
+        ({"class_path": "NoSuchModel"}, {}, "NoSuchModel"),
+        ({"class_path": "CutPaste", "init_args": {"vriant": "3way"}}, {}, "'vriant' is not accepted"),
+        ({"class_path": "CutPaste", "init_args": {"max_updates": "many"}}, {}, r"max_updates.*Got value: many"),
+        ({"class_path": "os.system"}, {}, "os.system"),
+        ({"class_path": "Padim"}, {"max_epoch": 3}, "'max_epoch'"),
+        ({"class_path": "Padim"}, {"devices": 2}, "'devices'"),
+    ],
+)
+def test_what_cannot_be_built_shows_at_once(model, trainer, message):
+    job = Specification(model, {"class_path": "MVTecAD"}, trainer=trainer)
+    with pytest.raises(ValueError, match=message):
+        check([job])
+
+
+def test_models_are_built_from_their_settings():
+    settings = {"class_path": "anomalib_ssl.models.CutPaste", "init_args": {"backbone": "resnet10t", "seed": 9}}
+    built = build(Specification(settings, {"class_path": "MVTecAD", "init_args": {"category": "tile"}}, seed=2))
+    assert type(built.model).__name__ == "CutPaste"
+    assert built.model.hparams["seed"] == 2, "the job's seed counts"
+    assert (built.datamodule.category, built.arguments["max_updates"], built.pretrained) == ("tile", 10_000, False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "pretrained"),
+    [
+        ({"class_path": "Padim", "init_args": {"pre_trained": False}}, False),
+        ({"class_path": "SSM", "init_args": {"widths": [4, 8], "cell_sizes": [8], "image_size": 32}}, False),
+        ({"class_path": "Ganomaly"}, None),
+    ],
+)
+def test_start_weights_are_told_only_where_they_are_known(entry, pretrained):
+    data = {"class_path": "MVTecAD"}
+    assert build(Specification(entry, data)).pretrained is pretrained
+    assert build(Specification(entry, data, pretrained=True)).pretrained is True

@@ -1,0 +1,137 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The table of results: what is written comes back, whatever happens to the process that writes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from anomalib_ssl.benchmark.row import COLUMNS, METRICS, Row
+from anomalib_ssl.benchmark.store import Outcome, Store, read_pictures, read_rows
+
+FULL = Row(
+    job="job-1",
+    status="ok",
+    model="CutPaste",
+    dataset="MVTecAD",
+    seed=3,
+    category="metal_nut",
+    label='with, "quotes"',
+    model_args='{"widths": [1, 2]}',
+    transductive=False,
+    pretrained=True,
+    updates=10,
+    image_AUROC=0.987654,
+    parameters=11_000_000,
+    peak_memory=1234.5,
+    error="one line",
+)
+
+
+def row(job="a", status="ok", **values):
+    return Row(job=job, status=status, model="M", dataset="D", seed=0, **values)
+
+
+def test_a_row_comes_back_as_it_was_written(tmp_path):
+    store = Store(tmp_path / "new/folder")
+    store.save(Outcome(FULL))
+    assert store.rows() == [FULL]
+    assert store.table.read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
+    assert set(METRICS) <= set(COLUMNS)
+
+
+def test_text_of_several_lines_stays_one_line_of_the_table(tmp_path):
+    store = Store(tmp_path)
+    store.save(Outcome(row(error="first\nsecond\r\nthird")))
+    store.save(Outcome(row("b")))
+    assert [entry.error for entry in store.rows()] == ["first second third", None]
+
+
+def test_of_several_rows_of_a_job_the_last_one_counts(tmp_path):
+    store = Store(tmp_path)
+    for status in ("failed", "ok"):
+        store.save(Outcome(row(status=status)))
+    assert [entry.status for entry in store.rows()] == ["ok"]
+    assert len(list(read_rows(store.table))) == 2
+
+
+@pytest.mark.parametrize("kept", [1, 20, -1])
+def test_a_torn_last_line_is_left_out_and_removed(tmp_path, kept):
+    store = Store(tmp_path)
+    store.save(Outcome(row("a")))
+    store.save(Outcome(row("b")))
+    content = store.table.read_bytes()
+    start = content[:-1].rfind(b"\n") + 1
+    store.table.write_bytes(content[:start] + content[start:][:kept])
+    assert [entry.job for entry in store.rows()] == ["a"]
+    store.save(Outcome(row("c")))
+    assert [entry.job for entry in store.rows()] == ["a", "c"]
+
+
+def test_a_torn_header_is_written_again(tmp_path):
+    store = Store(tmp_path)
+    store.table.write_bytes(b"job,sta")
+    store.save(Outcome(FULL))
+    assert store.rows() == [FULL]
+
+
+def test_rows_of_killed_processes_are_taken_from_their_json_files(tmp_path):
+    store = Store(tmp_path)
+    for job, status in (("a", "ok"), ("b", "ok"), ("c", "failed")):
+        store.save(Outcome(row(job, status, image_AUROC=0.5)))
+    store.start("d", {"started": "now"})
+    lines = store.table.read_bytes().splitlines(keepends=True)
+    store.table.write_bytes(b"".join(lines[:2]))
+    store.heal()
+    store.heal()
+    assert [entry.job for entry in read_rows(store.table)] == ["a", "b"]
+
+
+def test_other_columns_are_refused(tmp_path):
+    store = Store(tmp_path)
+    store.table.write_text("job,status,unknown\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="other columns"):
+        store.save(Outcome(FULL))
+    assert store.table.read_text(encoding="utf-8") == "job,status,unknown\n"
+
+
+def test_cells_that_cannot_be_values_are_refused():
+    cells = {"job": "a", "status": "ok", "model": "M", "dataset": "D", "seed": "0"}
+    assert Row.from_cells({**cells, "later_column": "x"}).seed == 0
+    for wrong in ({"seed": "x"}, {"pretrained": "yes"}, {"model": ""}):
+        with pytest.raises(ValueError, match=r"invalid literal|True or False|lacks model"):
+            Row.from_cells(cells | wrong)
+
+
+def test_states_and_pictures(tmp_path):
+    store = Store(tmp_path)
+    store.start("a", {"settings": {"seed": 1}})
+    assert json.loads((tmp_path / "jobs/a.json").read_text(encoding="utf-8"))["state"] == "running"
+    path = tmp_path / "content.npz"
+    np.savez(path, maps=np.arange(3))
+    store.save(Outcome(row(), {"extra": 1}, {"a.npz": path.read_bytes()}))
+    store.save(Outcome(row(), {}, {"a.npz": b"another one"}))
+    assert store.states()["a"]["row"]["job"] == "a"
+    np.testing.assert_array_equal(read_pictures(store.pictures / "a.npz")["maps"], np.arange(3))
+
+
+def test_many_processes_write_at_once(tmp_path):
+    """Every line of every process arrives, and the header once."""
+    script = """
+import sys
+from anomalib_ssl.benchmark.row import Row
+from anomalib_ssl.benchmark.store import Outcome, Store
+for number in range(20):
+    job = f"{sys.argv[2]}-{number}"
+    Store(sys.argv[1]).save(Outcome(Row(job=job, status="ok", model="M" * 3000, dataset="D", seed=0)))
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(index)]) for index in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    rows = list(read_rows(Store(tmp_path).table))
+    assert sorted(entry.job for entry in rows) == sorted(
+        f"{index}-{number}" for index in range(4) for number in range(20)
+    )
