@@ -21,7 +21,7 @@ from anomalib_ssl.benchmark.specification import specifications
 from anomalib_ssl.report.reading import read_results
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/benchmark").glob("*.yaml"))
-STOCK = ("mvtec_all", "smoke", "visa")
+STOCK = ("mvtec_all", "mvtec_st_ssad", "smoke", "visa")
 """Configurations that anomalib's own command can run; small.yaml says that it needs this package's."""
 
 
@@ -29,7 +29,7 @@ STOCK = ("mvtec_all", "smoke", "visa")
 def test_every_job_can_be_built(path):
     jobs = specifications(yaml.safe_load(path.read_text(encoding="utf-8"))["benchmark"])
     check(jobs)
-    expected = {"mvtec_all": 5 * 15, "visa": 5 * 12, "smoke": 2, "small": 5 * 3}
+    expected = {"mvtec_all": 6 * 15, "mvtec_st_ssad": 15, "visa": 6 * 12, "smoke": 2, "small": 7 * 3}
     assert len(jobs) == expected[path.stem]
 
 
@@ -38,7 +38,7 @@ def stock(tmp_path, monkeypatch, mvtec_root, tiny):
     """Run a configuration with anomalib's benchmark: one category, small models, the CPU; return its table."""
 
     def small(entry):
-        model = get_model(entry, **tiny[entry["class_path"]])
+        model = get_model(entry, **entry.get("init_args", {}) | tiny[entry["class_path"]])
         if entry["class_path"] in ("Padim", "Patchcore"):
             model.pre_processor = PreProcessor(Resize((64, 64)))
         return model
@@ -80,7 +80,7 @@ def test_configuration_runs_with_the_stock_command(name, stock):
         "benchmark"
     ]
     entries = config["model"].get("grid")
-    models = {entry["class_path"] for entry in entries} if entries else {"CutPaste"}
+    models = {entry["class_path"] for entry in entries} if entries else {config["model"]["class_path"]}
     assert set(frame["model.class_path"]) == models
     assert len(frame) == (2 if name == "smoke" else len(models))
     rows = [result.row for result in read_results([table])]
