@@ -45,6 +45,7 @@ class Model(AutoencoderProjection):
 
     def fit_statistics(self, images):
         self.fitted = torch.cat(list(images))
+        super().fit_statistics([self.fitted])
 
 
 class Recorder(Callback):

@@ -12,14 +12,16 @@ from anomalib import LearningType
 from anomalib.data import Batch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.pre_processing import PreProcessor
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, seed_everything
 from omegaconf import OmegaConf
 from torch import nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
+from anomalib_ssl.checks import check_number
 from anomalib_ssl.training.budget import UpdateBudget
 from anomalib_ssl.training.clean_images import num_training_images
 from anomalib_ssl.training.in_memory import InMemoryFeed
+from anomalib_ssl.training.memory import check_memory_limits
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.statistics import FitStatistics
 
@@ -34,21 +36,56 @@ else:
 class SelfSupervisedMixin(Base):
     """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
 
-    A model sets ``max_updates`` and implements ``training_step``, ``configure_optimizers`` and :meth:`fit_statistics`.
-    It may set ``in_memory``, ``memory_limits`` and ``updates_per_epoch``, which are described at
-    :class:`~anomalib_ssl.training.in_memory.InMemoryFeed`; and ``compiled``, for which it augments images inside
-    ``compiled_augmentations(self.compiled)`` and calls :meth:`train_forward` in place of its torch model.
+    A model calls :meth:`prepare_training` and implements ``training_step``, ``configure_optimizers`` and
+    :meth:`fit_statistics`. For ``compiled`` it augments images inside ``compiled_augmentations(self.compiled)`` and
+    calls :meth:`train_forward` in place of its torch model.
+
     Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
     subclasses; hence a mixin rather than a common base class.
     """
 
     max_updates: int
-    in_memory: bool = True
-    memory_limits: tuple[float, float] = (4.0, 16.0)
-    updates_per_epoch: int | None = None
-    compiled: bool = False
+    in_memory: bool
+    memory_limits: tuple[float, float]
+    updates_per_epoch: int | None
+    compiled: bool
     min_training_images = 2
     _compiled_forward: Any = None
+
+    def prepare_training(
+        self,
+        max_updates: int,
+        in_memory: bool = True,
+        memory_limits: tuple[float, float] = (4.0, 16.0),
+        updates_per_epoch: int | None = None,
+        compiled: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        """Check and keep what all models are told about their training; seed, before the weights are drawn.
+
+        Args:
+            max_updates: Training budget in optimiser updates.
+            in_memory: See :class:`~anomalib_ssl.training.in_memory.InMemoryFeed`.
+            memory_limits: Likewise.
+            updates_per_epoch: Likewise.
+            compiled: Whether network and augmentations run through ``torch.compile`` in training.
+            seed: If given, seeds Python, NumPy and torch.
+
+        Raises:
+            ValueError: If an argument is outside its limits, or the pre-processor normalises.
+        """
+        check_no_normalize(self.pre_processor)
+        check_number("max_updates", max_updates, 1)
+        check_memory_limits(memory_limits)
+        if updates_per_epoch is not None:
+            check_number("updates_per_epoch", updates_per_epoch, 1)
+        self.max_updates = max_updates
+        self.in_memory = in_memory
+        self.memory_limits = (memory_limits[0], memory_limits[1])
+        self.updates_per_epoch = updates_per_epoch
+        self.compiled = compiled
+        if seed is not None:
+            seed_everything(seed, workers=True)
 
     @abstractmethod
     def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:

@@ -19,7 +19,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import BinaryAUROC
@@ -34,8 +34,7 @@ from anomalib_ssl.models.autoencoder_projection.visualizer import Reconstruction
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.evaluation_weights import EvaluationWeights
 from anomalib_ssl.training.held_out import HeldOut
-from anomalib_ssl.training.memory import check_memory_limits
-from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
+from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import cosine_factor
 
 HELD_OUT_SEED = 0
@@ -188,11 +187,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        check_no_normalize(self.pre_processor)
-        check_number("max_updates", max_updates, 1)
-        check_memory_limits(memory_limits)
-        if updates_per_epoch is not None:
-            check_number("updates_per_epoch", updates_per_epoch, 1)
+        self.prepare_training(max_updates, in_memory, memory_limits, updates_per_epoch, compiled, seed)
         check_number("lr", lr, 1e-12)
         check_number("final_lr", final_lr, 0, lr)
         check_number("warmup_updates", warmup_updates, 0)
@@ -200,13 +195,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignor
         check_number("gradient_clip", gradient_clip, 0)
         check_number("corruption_p", corruption_p, 0, 1)
         check_number("identity_noise_sigma", identity_noise_sigma, 0, 1)
-        if seed is not None:
-            seed_everything(seed, workers=True)
-        self.max_updates = max_updates
-        self.in_memory = in_memory
-        self.memory_limits = (memory_limits[0], memory_limits[1])
-        self.updates_per_epoch = updates_per_epoch
-        self.compiled = compiled
         self.lr = lr
         self.final_lr = final_lr
         self.warmup_updates = warmup_updates

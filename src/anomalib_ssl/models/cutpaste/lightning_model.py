@@ -18,7 +18,6 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
@@ -31,8 +30,7 @@ from anomalib_ssl.models.cutpaste.torch_model import CutPasteModel
 from anomalib_ssl.models.cutpaste.views import CutPasteViews
 from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
-from anomalib_ssl.training.memory import check_memory_limits
-from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
+from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import fine_tuning_schedule
 
 
@@ -185,11 +183,7 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        check_no_normalize(self.pre_processor)
-        check_number("max_updates", max_updates, 1)
-        check_memory_limits(memory_limits)
-        if updates_per_epoch is not None:
-            check_number("updates_per_epoch", updates_per_epoch, 1)
+        self.prepare_training(max_updates, in_memory, memory_limits, updates_per_epoch, compiled, seed)
         check_choice("mode", mode, ("image", "patch"))
         check_number("ensemble", ensemble, 1)
         check_number("lr", lr, 1e-12)
@@ -211,13 +205,6 @@ class CutPaste(SelfSupervisedMixin, AnomalibModule):
         check_number("base_jitter", base_jitter, 0, 0.5)
         check_number("base_shift", base_shift, 0)
         check_choice("gde_shrinkage", gde_shrinkage, SHRINKAGES)
-        if seed is not None:
-            seed_everything(seed, workers=True)
-        self.max_updates = max_updates
-        self.in_memory = in_memory
-        self.memory_limits = (memory_limits[0], memory_limits[1])
-        self.updates_per_epoch = updates_per_epoch
-        self.compiled = compiled
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay

@@ -19,7 +19,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
@@ -36,8 +36,7 @@ from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.clean_images import OTHER_BATCH_SIZE, training_loaders
 from anomalib_ssl.training.feed import TrainingFeed
 from anomalib_ssl.training.held_out import HeldOut
-from anomalib_ssl.training.memory import check_memory_limits
-from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
+from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import cosine_schedule
 
 COMBINATIONS = ("blend", "sample", "loss")
@@ -228,11 +227,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        check_no_normalize(self.pre_processor)
-        check_number("max_updates", max_updates, 1)
-        check_memory_limits(memory_limits)
-        if updates_per_epoch is not None:
-            check_number("updates_per_epoch", updates_per_epoch, 1)
+        self.prepare_training(max_updates, in_memory, memory_limits, updates_per_epoch, compiled, seed)
         check_number("base_lr", base_lr, 1e-12)
         check_number("momentum", momentum, 0, 1)
         check_number("weight_decay", weight_decay, 0)
@@ -241,13 +236,6 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         check_choice("dense_match", dense_match, MATCHES)
         check_choice("combine", combine, COMBINATIONS)
         HeldOut(held_out_share)
-        if seed is not None:
-            seed_everything(seed, workers=True)
-        self.max_updates = max_updates
-        self.in_memory = in_memory
-        self.memory_limits = (memory_limits[0], memory_limits[1])
-        self.updates_per_epoch = updates_per_epoch
-        self.compiled = compiled
         self.base_lr = base_lr
         self.momentum = momentum
         self.weight_decay = weight_decay

@@ -17,7 +17,6 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -26,8 +25,7 @@ from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import RandomMasks, scaled_cells
 from anomalib_ssl.models.ssm.torch_model import SSMModel, check_size
 from anomalib_ssl.training.budget import total_updates
-from anomalib_ssl.training.memory import check_memory_limits
-from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
+from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
 LR_DROPS = (0.3, 0.6, 0.9)
 """Shares of the budget at which the learning rate falls to a tenth: epochs 15, 30 and 45 of 50 in the authors' code."""
@@ -160,11 +158,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        check_no_normalize(self.pre_processor)
-        check_number("max_updates", max_updates, 1)
-        check_memory_limits(memory_limits)
-        if updates_per_epoch is not None:
-            check_number("updates_per_epoch", updates_per_epoch, 1)
+        self.prepare_training(max_updates, in_memory, memory_limits, updates_per_epoch, compiled, seed)
         check_number("lr", lr, 1e-12)
         check_number("weight_decay", weight_decay, 0)
         # The parts check these too, but under names of their own.
@@ -173,13 +167,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomali
         check_number("refinement_ratio", refinement_ratio, 0, 1)
         check_number("inference_chunk", inference_chunk, 1)
         check_choice("inference_precision", inference_precision, ("float32", "bfloat16"))
-        if seed is not None:
-            seed_everything(seed, workers=True)
-        self.max_updates = max_updates
-        self.in_memory = in_memory
-        self.memory_limits = (memory_limits[0], memory_limits[1])
-        self.updates_per_epoch = updates_per_epoch
-        self.compiled = compiled
         self.lr = lr
         self.weight_decay = weight_decay
         size = self.input_size or (height, width)

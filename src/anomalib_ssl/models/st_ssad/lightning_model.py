@@ -20,7 +20,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.nn import functional as F  # noqa: N812
 
@@ -38,8 +38,7 @@ from anomalib_ssl.models.st_ssad.validation_loss import LOSSES
 from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.clean_images import CleanTrainingImages
-from anomalib_ssl.training.memory import check_memory_limits
-from anomalib_ssl.training.mixin import SelfSupervisedMixin, check_no_normalize
+from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import cosine_factor
 
 logger = logging.getLogger(__name__)
@@ -189,11 +188,7 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        check_no_normalize(self.pre_processor)
-        check_number("max_updates", max_updates, 1)
-        check_memory_limits(memory_limits)
-        if updates_per_epoch is not None:
-            check_number("updates_per_epoch", updates_per_epoch, 1)
+        self.prepare_training(max_updates, in_memory, memory_limits, updates_per_epoch, compiled, seed)
         check_choice("val_loss", val_loss, LOSSES)
         for name, value in (("tuning_lr", tuning_lr), ("inner_lr", inner_lr), ("lr", lr)):
             check_number(name, value, 1e-12)
@@ -206,16 +201,9 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         starts = num_starts if parameters is None else 1
         self.schedule = TuningSchedule(max_updates, starts, tuning_share, search_share, warmup_share)
         check_number("num_starts", num_starts, 1)
-        if seed is not None:
-            seed_everything(seed, workers=True)
         # Two optimisers take turns, and the tuning needs gradients of gradients.
         self.automatic_optimization = False
         self.unlabeled_source = unlabeled_source
-        self.max_updates = max_updates
-        self.in_memory = in_memory
-        self.memory_limits = (memory_limits[0], memory_limits[1])
-        self.updates_per_epoch = updates_per_epoch
-        self.compiled = compiled
         self.val_loss = val_loss
         self.second_order = second_order
         self.tuning_lr = tuning_lr
