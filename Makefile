@@ -13,14 +13,17 @@ DATA ?= datasets/MVTecAD
 CATEGORIES ?= [transistor,tile,hazelnut]
 RESULTS ?= runs/results
 
-.PHONY: help test lint demo results docs clean
+.PHONY: help test slow lint demo results docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
-test: lint  ## Check style and types, run all tests but those for a GPU
-	$(BIN)/python -m pytest -m "not gpu"
+test: lint  ## Check style and types, run all tests but the slow ones and those for a GPU
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+slow: $(INSTALLED)  ## Run the slow tests: several processes, whole exports, compilation
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .
