@@ -311,6 +311,7 @@ def test_fast_dev_run(tmp_path, mvtec_root):
     assert engine.trainer.global_step == 1
 
 
+@pytest.mark.slow
 def test_compiled_training_learns_the_same(tmp_path, mvtec_root, monkeypatch):
     # Traced and run without a compiler: what takes minutes is the same for every network.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
