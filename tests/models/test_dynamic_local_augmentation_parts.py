@@ -143,7 +143,8 @@ def test_random_masks_differ_between_calls_and_images(kind):
 @torch.no_grad()
 def test_variance_is_that_over_the_passes(chunk):
     torch.manual_seed(0)
-    model = DynamicLocalAugmentationModel(**SMALL, mc_samples=5, dropout_p=0.3, mc_chunk=chunk).eval()
+    model = DynamicLocalAugmentationModel(**SMALL, mc_samples=5, dropout_p=0.3, mc_chunk=chunk, feature_norm="none")
+    model.eval()
     images = rand_images(3, 3, 64, 64)
     clean, variances = model.measure(images)
     for features, variance, maps in zip(clean, variances, model.encoder.passes(images, range(6)), strict=True):
@@ -383,11 +384,13 @@ def test_mild_views_change_little_and_simsiam_views_much():
 # Mean maps.
 
 
+@pytest.mark.parametrize("normalize", ["none", "train", "variance"])
 @pytest.mark.parametrize("mean", ["position", "channel"])
 @pytest.mark.parametrize("sizes", [(12,), (5, 4, 3), (1,) * 12])
-def test_deviation_of_one_pass_equals_two_passes(mean, sizes):
-    maps = [10 + rand(12, 4, 6, 5), 100 + 0.01 * rand(12, 3, 3, 2, seed=1)]
-    deviation = MapDeviation([(4, 6, 5), (3, 3, 2)], mean)
+def test_deviation_of_one_pass_equals_two_passes(mean, normalize, sizes):
+    spreads = torch.linspace(0, 3, 4).view(4, 1, 1)  # One of the channels never changes.
+    maps = [10 + spreads * rand(12, 4, 6, 5), 100 + 0.01 * rand(12, 3, 3, 2, seed=1)]
+    deviation = MapDeviation([(4, 6, 5), (3, 3, 2)], mean, normalize)
     deviation.start()
     for batches in zip(*(values.split(list(sizes)) for values in maps), strict=True):
         deviation.update(batches)
@@ -397,9 +400,28 @@ def test_deviation_of_one_pass_equals_two_passes(mean, sizes):
         axes = (0,) if mean == "position" else (0, 2, 3)
         squares = (exact - exact.mean(dim=axes, keepdim=True)).square()
         torch.testing.assert_close(deviation.mean_errors[number].double(), squares.mean(), rtol=2e-3, atol=0)
-        expected = squares.mean(dim=1, keepdim=True) / squares.mean()
+        if normalize == "variance":
+            variance = squares.mean(dim=axes, keepdim=True)
+            known = (variance + variance.mean(dim=(2, 3), keepdim=True)) / 2
+            squares = squares / (known + 0.01 * squares.mean())
+        expected = squares.mean(dim=1, keepdim=True)
+        if normalize != "none":
+            expected = expected / expected.mean()
+            assert float(errors.mean()) == pytest.approx(1, rel=1e-2)
         torch.testing.assert_close(errors.double(), expected, rtol=2e-2, atol=1e-3)
-        assert float(errors.mean()) == pytest.approx(1, rel=1e-2)
+
+
+def test_what_varies_anyway_counts_for_less():
+    scale = torch.tensor([0.1, 1.0]).view(2, 1, 1)
+    deviation = MapDeviation([(2, 4, 4)], normalize="variance")
+    deviation.start()
+    deviation.update([scale * rand(50, 2, 4, 4)])
+    deviation.finish()
+    changed = torch.stack([deviation.mean_0, deviation.mean_0])
+    changed[0, 0] += 0.5
+    changed[1, 1] += 0.5
+    steady, lively = deviation([changed])[0].mean(dim=(1, 2, 3))
+    assert steady > 20 * lively
 
 
 def test_a_single_image_is_its_own_mean():
@@ -443,7 +465,7 @@ def fitted(**kwargs):
 @torch.no_grad()
 @pytest.mark.parametrize("norm", ["none", "train"])
 def test_score_equals_its_formula(norm):
-    model = fitted(score_norm=norm, alphas=(0.7, 0.3), mc_samples=4, dropout_p=0.3, score_sigma=0.0)
+    model = fitted(score_norm=norm, feature_norm="none", alphas=(0.7, 0.3), mc_samples=4, dropout_p=0.3, score_sigma=0)
     images = rand_images(2, 3, 64, 64)
     training, variances = model.measure(rand_images(10, 3, 64, 64, seed=7))
     maps = torch.zeros(2, 1, 64, 64)
@@ -457,6 +479,30 @@ def test_score_equals_its_formula(norm):
     scored = model(images)
     torch.testing.assert_close(scored.anomaly_map, maps, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(scored.pred_score, maps.amax(dim=(1, 2, 3)), rtol=1e-3, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mc_samples", [0, 4])
+def test_features_are_normalised_before_they_are_compared(mc_samples):
+    images = rand_images(2, 3, 64, 64)
+    raw, unit, image = (
+        fitted(feature_norm=norm, mc_samples=mc_samples).measure(images)[0] for norm in ("none", "unit", "image")
+    )
+    for features, scaled, standardised in zip(raw, unit, image, strict=True):
+        torch.testing.assert_close(scaled, features / features.norm(dim=1, keepdim=True).clamp(min=1e-12))
+        variance, mean = torch.var_mean(features, dim=(2, 3), correction=0, keepdim=True)
+        torch.testing.assert_close(standardised, (features - mean) / (variance + 1e-4).sqrt(), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["none", "unit", "image"])
+def test_variances_are_of_what_is_compared(norm):
+    model = fitted(feature_norm=norm, mc_samples=6, dropout_p=0.3)
+    images = rand_images(2, 3, 64, 64)
+    measured = model.measure(images)[1]
+    for stage, features in enumerate(model.encoder.passes(images, range(7))):
+        scaled = torch.stack([model._scaled(one) for one in features[1:]])
+        torch.testing.assert_close(measured[stage], scaled.var(dim=0, correction=0), rtol=1e-3, atol=1e-6)
 
 
 @torch.no_grad()
@@ -553,6 +599,8 @@ def test_augmented_errors_are_the_same_each_time_and_enough():
         ({"mc_chunk": 0}, "mc_chunk"),
         ({"mu_mode": "pixel"}, "mu_mode"),
         ({"score_norm": "l2"}, "score_norm"),
+        ({"feature_norm": "l2"}, "feature_norm"),
+        ({"score_layers": ("layer1", "layer4"), "image_size": (32, 32)}, "feature_norm"),
         ({"alphas": (0.0, 0.0)}, "alphas"),
         ({"alphas": (1.0, -0.1)}, "alphas"),
         ({"alphas": (0.0, 1.0), "dropout_p": 0.0}, "alphas"),

@@ -15,25 +15,33 @@ from anomalib_ssl.scoring import NotFittedError
 MEANS = ("position", "channel")
 """Names of what a mean is taken over."""
 
+NORMALIZATIONS = ("none", "train", "variance")
+"""Names of what squared distances are divided by."""
+
+VARIANCE_FLOOR = 0.01
+"""Least variance that one is divided by, as a share of its stage's: some channels of a network are always zero."""
+
 
 class MapDeviation(nn.Module):
     """Squared distance of feature maps of several stages to the mean maps of normal images, the mean over channels.
 
-    ``E(u) = mean over c of (F(c, u) - mu(c, u))^2``. A regression error to the mean feature map is reported of the
-    paper by a secondary note; the mean over channels, means per channel, and the division by the mean error of the
-    training images are this package's choices.
+    ``E(u) = mean over c of w(c, u) (F(c, u) - mu(c, u))^2``. A regression error to the mean feature map is reported of
+    the paper by a secondary note; the mean over channels, means per channel, and the weights w are this package's
+    choices. Those of ``variance`` are ``1 / ((v(c, u) + mean over u of v(c, u)) / 2)``: halfway between the variance v
+    at a place, which few images tell badly, and that of the whole channel.
 
-    Means and mean errors come from one pass over the images, since the mean error is a variance: batches are merged by
-    Chan, Golub and LeVeque's rule, which float32 stands.
+    Means and variances come from one pass over the images: batches are merged by Chan, Golub and LeVeque's rule, which
+    float32 stands.
 
     Args:
         shapes: Shape (C, h, w) of each stage's map.
         mean: ``position`` for a mean at each place, for products that lie alike in every image, or ``channel`` for one
             over all places, for textures and turned objects.
-        normalize: Whether the errors of a stage are divided by their mean over the training images.
+        normalize: What squared distances are divided by: ``train``, the mean error of their stage over the training
+            images; ``variance``, how much their place and channel vary over these, and then as ``train``; or ``none``.
 
     Raises:
-        ValueError: If ``mean`` is unknown.
+        ValueError: If ``mean`` or ``normalize`` is unknown.
 
     Example:
         >>> import torch
@@ -54,10 +62,11 @@ class MapDeviation(nn.Module):
         self,
         shapes: Sequence[tuple[int, int, int]],
         mean: Literal["position", "channel"] = "position",
-        normalize: bool = True,
+        normalize: Literal["none", "train", "variance"] = "train",
     ) -> None:
         super().__init__()
         check_choice("mu_mode", mean, MEANS)
+        check_choice("score_norm", normalize, NORMALIZATIONS)
         self.shapes = [tuple(shape) for shape in shapes]
         self.per_position = mean == "position"
         self.normalize = normalize
@@ -68,7 +77,7 @@ class MapDeviation(nn.Module):
         for number, (channels, height, width) in enumerate(self.shapes):
             size = (channels, height, width) if self.per_position else (channels, 1, 1)
             self.register_buffer(f"mean_{number}", torch.zeros(size))
-            self.register_buffer(f"error_{number}", torch.zeros(()))
+            self.register_buffer(f"variance_{number}", torch.zeros(size))
 
     def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Compare maps (B, C, h, w) of each stage with those of normal images.
@@ -86,17 +95,16 @@ class MapDeviation(nn.Module):
         self._check(maps)
         errors = []
         for number, features in enumerate(maps):
-            error = (features - self._mean(number)).square().mean(dim=1, keepdim=True)
-            if self.normalize:
-                normal = self._error(number)
-                error = error / torch.where(normal > 0, normal, 1.0)
-            errors.append(error)
+            squares = (features - self._mean(number)).square()
+            if self.normalize != "none":
+                squares = squares * self._weights(number)
+            errors.append(squares.mean(dim=1, keepdim=True))
         return errors
 
     @property
     def mean_errors(self) -> torch.Tensor:
         """Mean error of the training images for each stage, before any normalisation."""
-        return torch.stack([self._error(number) for number in range(len(self.shapes))])
+        return torch.stack([self._variance(number).mean() for number in range(len(self.shapes))])
 
     def start(self) -> None:
         """Forget what was fitted."""
@@ -118,10 +126,10 @@ class MapDeviation(nn.Module):
             axes = (0,) if self.per_position else (0, 2, 3)
             batch_mean = features.float().mean(dim=axes).view_as(self._mean(number))
             shift = batch_mean - self._mean(number)
-            spread = (features.float() - batch_mean).square().mean()
+            variance = (features.float() - batch_mean).square().mean(dim=axes).view_as(batch_mean)
             share = added / (count + added)
             # The mean square of what was there and of what is added, and that of the distance between their means.
-            self._error(number).lerp_(spread, share).add_(shift.square().mean(), alpha=share * (1 - share))
+            self._variance(number).lerp_(variance, share).add_(shift.square(), alpha=share * (1 - share))
             self._mean(number).add_(shift, alpha=share)
         self._seen = count + added
 
@@ -144,9 +152,19 @@ class MapDeviation(nn.Module):
         mean: torch.Tensor = getattr(self, f"mean_{number}")
         return mean
 
-    def _error(self, number: int) -> torch.Tensor:
-        error: torch.Tensor = getattr(self, f"error_{number}")
-        return error
+    def _variance(self, number: int) -> torch.Tensor:
+        variance: torch.Tensor = getattr(self, f"variance_{number}")
+        return variance
+
+    def _weights(self, number: int) -> torch.Tensor:
+        """What squared distances are multiplied with, so that their mean over the training images is 1."""
+        variance = self._variance(number)
+        normal = variance.mean()
+        if self.normalize == "train":
+            return 1 / torch.where(normal > 0, normal, 1.0)
+        known = (variance + variance.mean(dim=(1, 2), keepdim=True)) / 2 + VARIANCE_FLOOR * normal
+        weights = 1 / torch.where(normal > 0, known, 1.0)
+        return weights / torch.where(normal > 0, (variance * weights).mean(), 1.0)
 
     def _check(self, maps: Sequence[torch.Tensor]) -> None:
         sizes = [tuple(features.shape[1:]) for features in maps]

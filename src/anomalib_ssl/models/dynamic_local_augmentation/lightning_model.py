@@ -76,7 +76,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     and 0.5, the four operations and sizes of the rectangle, weights by squared change, distance to the mean maps of
     three stages, dropout, ``alphas`` of 1 and 0.1, SGD with momentum and weight decay. Its text was not available:
     everything else is this package's choice, among it how the weights enter, the form of the negative loss, the views,
-    place and rate of dropout, ``score_norm``, the image's score, the learning rate and the budget.
+    place and rate of dropout, ``feature_norm`` and ``score_norm``, the image's score, the learning rate and the budget.
 
     The datamodule's ``train_batch_size`` is the number of images per update; each gives two views and a negative. A
     batch of a single image is trained on as two of the same.
@@ -134,8 +134,12 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         mc_chunk: Passes that go through the network at once: more are faster on a GPU and take more memory.
         mu_mode: Mean maps by ``position``, for products that lie alike in every image, or by ``channel``, for textures
             and turned objects.
+        feature_norm: What is done to feature maps before comparison: ``image`` brings each channel to a mean of 0
+            and a standard deviation of 1 over the image, so that its light and contrast count for little; ``unit``
+            brings the features of each place to length 1; ``none``, as the note has it, leaves them as they are.
         score_norm: ``train`` divides the errors of each stage by their mean over the training images, so that stages,
-            and ``alphas``, are comparable; ``none`` leaves them as they are.
+            and ``alphas``, are comparable; ``variance`` divides those of each place and channel by how much these vary
+            over the training images as well; ``none``, as the note has it, leaves them as they are.
         alphas: Weights of distance and uncertainty in the score.
         select_alphas: Whether the weight of uncertainty is chosen at each validation, by the augmented held-out images.
         map_sigma: Gaussian smoothing of the map in pixels; 0 for none.
@@ -203,7 +207,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         mc_masks: Literal["fixed", "random"] = "fixed",
         mc_chunk: int = 4,
         mu_mode: Literal["position", "channel"] = "position",
-        score_norm: Literal["none", "train"] = "train",
+        feature_norm: Literal["none", "unit", "image"] = "image",
+        score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
         select_alphas: bool = False,
         map_sigma: float = 0.0,
@@ -267,6 +272,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             use_dense=dense_weight > 0,
             use_negative=negative_weight > 0,
             mu_mode=mu_mode,
+            feature_norm=feature_norm,
             score_norm=score_norm,
             alphas=alphas,
             keep_alphas=select_alphas,

@@ -17,8 +17,11 @@ from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
 from anomalib_ssl.models.dynamic_local_augmentation.heads import DenseHead, GlobalHead, Projection
 from anomalib_ssl.scoring import upsample
 
-NORMALIZATIONS = ("none", "train")
-"""Names of what the errors of a stage are divided by."""
+FEATURE_NORMS = ("none", "unit", "image")
+"""Names of what is done to feature maps before they are compared."""
+
+STEADY = 1e-4
+"""Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
 
 
 class Embeddings(NamedTuple):
@@ -60,8 +63,10 @@ class DynamicLocalAugmentationModel(nn.Module):
         use_dense: Whether there is a dense branch.
         use_negative: Whether there is a negative branch.
         mu_mode: ``position`` or ``channel``; see :class:`MapDeviation`.
-        score_norm: ``train`` divides the errors of each stage by their mean over the training images; ``none`` leaves
-            them as they are.
+        feature_norm: What is done to feature maps before comparison: ``image`` brings each channel to a mean of 0
+            and a standard deviation of 1 over the image, ``unit`` the features of each place to length 1, ``none``
+            leaves them as they are.
+        score_norm: ``none``, ``train`` or ``variance``; see ``normalize`` of :class:`MapDeviation`.
         alphas: Weights of distance and uncertainty, of at least 0.
         keep_alphas: Whether these weights are part of the model's state, because they are chosen in training.
         mc_chunk: Passes that go through the network at once.
@@ -85,7 +90,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         use_dense: bool = True,
         use_negative: bool = True,
         mu_mode: Literal["position", "channel"] = "position",
-        score_norm: Literal["none", "train"] = "train",
+        feature_norm: Literal["none", "unit", "image"] = "image",
+        score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
         keep_alphas: bool = False,
         mc_chunk: int = 4,
@@ -100,7 +106,7 @@ class DynamicLocalAugmentationModel(nn.Module):
         check_number("mc_chunk", mc_chunk, 1)
         check_number("map_sigma", map_sigma, 0)
         check_number("score_sigma", score_sigma, 0)
-        check_choice("score_norm", score_norm, NORMALIZATIONS)
+        check_choice("feature_norm", feature_norm, FEATURE_NORMS)
         if len(alphas) != 2 or max(alphas) <= 0:
             msg = f"alphas must be two weights, not both 0, got {tuple(alphas)!r}."
             raise ValueError(msg)
@@ -111,6 +117,7 @@ class DynamicLocalAugmentationModel(nn.Module):
         self.mc_chunk = mc_chunk
         self.map_sigma = map_sigma
         self.score_sigma = score_sigma
+        self.feature_norm = feature_norm
         # Uncertainty costs a pass through the network for each sample.
         self.mc_samples = self.encoder.mc_samples if alphas[1] > 0 or keep_alphas else 0
         if self.mc_samples == 1:
@@ -125,9 +132,12 @@ class DynamicLocalAugmentationModel(nn.Module):
             GlobalHead(self.encoder.num_features, proj_dim) if use_negative and not share_negative_head else None
         )
         shapes = self._map_shapes(image_size)
-        self.distance = MapDeviation(shapes, mu_mode, score_norm == "train")
+        if feature_norm == "image" and min(height * width for _, height, width in shapes) == 1:
+            msg = f"feature_norm='image' needs maps of more than a single place, got {shapes}: leave out score_layers."
+            raise ValueError(msg)
+        self.distance = MapDeviation(shapes, mu_mode, score_norm)
         # Also where alphas leave it out, so that a checkpoint can be loaded with others.
-        self.uncertainty = MapDeviation(shapes, mu_mode, score_norm == "train") if self.encoder.mc_samples > 0 else None
+        self.uncertainty = MapDeviation(shapes, mu_mode, score_norm) if self.encoder.mc_samples > 0 else None
         self.register_buffer("alphas", torch.tensor([float(alpha) for alpha in alphas]), persistent=keep_alphas)
 
     def forward(self, images: torch.Tensor, num_positives: int | None = None) -> Embeddings | InferenceBatch:
@@ -193,7 +203,7 @@ class DynamicLocalAugmentationModel(nn.Module):
         return distance, averaged(self.uncertainty(variances))
 
     def measure(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
-        """Feature maps of the scored stages, and their variances under dropout, in evaluation mode.
+        """Feature maps of the scored stages as they are compared, and their variances under dropout.
 
         Args:
             images: Shape (B, 3, H, W), values in [0, 1].
@@ -202,13 +212,14 @@ class DynamicLocalAugmentationModel(nn.Module):
             Maps (B, C, h, w), and variances over the passes of the same shapes; none without passes.
         """
         if self.mc_samples == 0:
-            return self.encoder.maps(images), None
+            return [self._scaled(features) for features in self.encoder.maps(images)], None
         total = self.mc_samples + 1
         clean: list[torch.Tensor] = []
         sums: list[torch.Tensor] = []
         squares: list[torch.Tensor] = []
         for start in range(0, total, self.mc_chunk):
-            maps = self.encoder.passes(images, range(start, min(start + self.mc_chunk, total)))
+            passes = range(start, min(start + self.mc_chunk, total))
+            maps = [self._scaled(features) for features in self.encoder.passes(images, passes)]
             if start == 0:
                 clean = [features[0] for features in maps]
                 maps = [features[1:] for features in maps]
@@ -223,6 +234,13 @@ class DynamicLocalAugmentationModel(nn.Module):
             for value, square in zip(sums, squares, strict=True)
         ]
         return clean, variances
+
+    def _scaled(self, features: torch.Tensor) -> torch.Tensor:
+        if self.feature_norm == "none":
+            return features
+        if self.feature_norm == "unit":
+            return F.normalize(features, dim=-3)
+        return F.instance_norm(features.flatten(0, -4), eps=STEADY).view_as(features)
 
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor]) -> None:
