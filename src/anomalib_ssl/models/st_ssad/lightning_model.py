@@ -20,7 +20,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.nn import functional as F  # noqa: N812
 
@@ -31,7 +31,7 @@ from anomalib_ssl.models.st_ssad.bilevel import inner_step, outer_loss
 from anomalib_ssl.models.st_ssad.schedule import Phase, TuningSchedule
 from anomalib_ssl.models.st_ssad.selection import Judgement, judge
 from anomalib_ssl.models.st_ssad.torch_model import STSSADModel
-from anomalib_ssl.models.st_ssad.trajectory import Trajectory
+from anomalib_ssl.models.st_ssad.trajectory import SaveTrajectory, Trajectory
 from anomalib_ssl.models.st_ssad.tuner import Tuner
 from anomalib_ssl.models.st_ssad.unlabeled import ImagePool, UnlabeledImages, find_unlabeled, read_unlabeled
 from anomalib_ssl.models.st_ssad.validation_loss import LOSSES
@@ -499,31 +499,3 @@ def _accuracy(logits: torch.Tensor) -> torch.Tensor:
     """Share of right answers, for logits (2 N, 2) of as many normal as augmented images."""
     normal, augmented = logits.argmax(dim=1).chunk(2)
     return 0.5 * (1 - normal.float().mean() + augmented.float().mean())
-
-
-class SaveTrajectory(Callback):
-    """Write the course of the tuning into the run's folder: at each validation, at the end, when a run breaks off."""
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what there is so far."""
-        if trainer.state.fn == "fit":
-            self._save(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write all."""
-        self._save(trainer, pl_module)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what there is, so that nothing is lost."""
-        del exception
-        self._save(trainer, pl_module)
-
-    def _save(self, trainer: Trainer, pl_module: Any) -> None:
-        table = pl_module.trajectory.table()
-        if trainer.fast_dev_run or not len(table):  # type: ignore[attr-defined]
-            return
-        described = ", ".join(f"{name} {value:.3g}" for name, value in pl_module.tuned_parameters.items())
-        kind = "transductive: tuned with test images" if pl_module.transductive else "tuned with images not tested on"
-        pl_module.trajectory.save(
-            Path(trainer.default_root_dir), f"{pl_module.augmentation.name}: {described} ({kind})"
-        )

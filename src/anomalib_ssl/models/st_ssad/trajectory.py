@@ -6,8 +6,10 @@
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 
 MEASURES = ("validation_loss", "train_loss", "accuracy")
@@ -110,3 +112,31 @@ def draw_trajectory(table: torch.Tensor, columns: tuple[str, ...], title: str = 
         axes[0].legend(fontsize=7, ncols=5, loc="upper right")
     figure.suptitle(title, fontsize=9)
     return figure
+
+
+class SaveTrajectory(Callback):
+    """Write the course of the tuning into the run's folder: at each validation, at the end, when a run breaks off."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what there is so far."""
+        if trainer.state.fn == "fit":
+            self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write all."""
+        self._save(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write what there is, so that nothing is lost."""
+        del exception
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: Trainer, pl_module: Any) -> None:
+        table = pl_module.trajectory.table()
+        if trainer.fast_dev_run or not len(table):  # type: ignore[attr-defined]
+            return
+        described = ", ".join(f"{name} {value:.3g}" for name, value in pl_module.tuned_parameters.items())
+        kind = "transductive: tuned with test images" if pl_module.transductive else "tuned with images not tested on"
+        pl_module.trajectory.save(
+            Path(trainer.default_root_dir), f"{pl_module.augmentation.name}: {described} ({kind})"
+        )
