@@ -5,6 +5,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     Base = AnomalibModule
 else:
     Base = object
+
+ONNX_OPSET = 18
+"""Operator set of exported graphs."""
 
 
 class SelfSupervisedMixin(Base):
@@ -167,6 +171,15 @@ class SelfSupervisedMixin(Base):
         # Scores compare small distances; mixed precision would add noise that the exported model does not have.
         with torch.autocast(self.device.type, enabled=False):
             return batch.update(**self.model(batch.image)._asdict())
+
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
+        """Export to ONNX as anomalib does, of operator set 18 unless ``opset_version`` says otherwise.
+
+        PyTorch writes these models in 18. With anomalib's default, 14, it tries to convert them, prints a traceback and
+        leaves them in 18.
+        """
+        path: Path = super().to_onnx(*args, **{"opset_version": ONNX_OPSET, **kwargs})
+        return path
 
     @property
     def progress_notes(self) -> Mapping[str, str]:

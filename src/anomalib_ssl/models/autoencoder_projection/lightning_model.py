@@ -44,7 +44,7 @@ LEAST_HELD_OUT = 32
 """Least number of corrupted images by which weights are compared; fewer images are corrupted repeatedly."""
 
 
-class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]
+class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     """Autoencoder projection: restore partly corrupted images, score by what is changed.
 
     An autoencoder learns to give back the normal image from one with corrupted regions: to repair what is not normal

@@ -31,7 +31,7 @@ LR_DROPS = (0.3, 0.6, 0.9)
 """Shares of the budget at which the learning rate falls to a tenth: epochs 15, 30 and 45 of 50 in the authors' code."""
 
 
-class SSM(SelfSupervisedMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's two bases disagree on to_onnx
+class SSM(SelfSupervisedMixin, AnomalibModule):
     """SSM: restore images of which cells are hidden, score by what is restored badly.
 
     A conditional autoencoder learns to restore normal images, and their masks, from images in which random square cells
