@@ -7,11 +7,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-# What `make results` runs. An interrupted run goes on where it was; remove RESULTS to start anew.
+# What `make results` runs, and a note for its page. An interrupted run goes on where it was; remove RESULTS to start anew.
 BENCHMARK ?= configs/benchmark/small.yaml
 DATA ?= datasets/MVTecAD
 CATEGORIES ?= [transistor,tile,hazelnut]
 RESULTS ?= runs/results
+NOTE ?=
 
 .PHONY: help test slow lint demo results docs clean
 .DEFAULT_GOAL := help
@@ -37,7 +38,7 @@ results: $(INSTALLED)  ## Run a small benchmark (DATA=, CATEGORIES=, BENCHMARK=)
 	-$(BIN)/anomalib-ssl benchmark --config $(BENCHMARK) --output $(RESULTS) --resume \
 	  --data_root $(DATA) --categories "$(CATEGORIES)"
 	$(BIN)/anomalib-ssl report $(RESULTS)/results.csv --output $(RESULTS)/report \
-	  --page docs/results/benchmark.md --title "Side by side"
+	  --page docs/results/benchmark.md --title "Side by side" $(if $(NOTE),--notes+="$(NOTE)")
 
 docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build
 	$(BIN)/python -m pip install --quiet -e ".[docs]"

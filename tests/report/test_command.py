@@ -48,6 +48,8 @@ def written(tmp_path_factory, folder):
         "A <title>",
         "--page",
         str(page),
+        "--notes+=Weights: of a <friend>, not timm's.",
+        "--notes+=Another, too.",
     ]
     assert cli.main(["report", *arguments]) == 0
     return output
@@ -75,6 +77,14 @@ def test_text_of_results_is_escaped(html):
     assert "<b>no</b> memory" not in html
     assert "&lt;b&gt;no&lt;/b&gt; memory" in html
     assert "<GPU" not in html
+
+
+def test_notes_are_on_every_page(written, html):
+    assert "Weights: of a &lt;friend&gt;, not timm" in html
+    assert "Another, too." in html
+    for path in ("out/report.md", "docs/page.md"):
+        text = (written / path).read_text(encoding="utf-8")
+        assert "\n\nWeights: of a <friend>, not timm's.\n\nAnother, too.\n\n" in text
 
 
 def test_the_page_shows_scores_groups_gaps_and_failures(html):

@@ -37,6 +37,7 @@ def report(
     title: str = "Anomaly detection benchmark",
     cases: int = 2,
     page: Path | None = None,
+    notes: list[str] | None = None,
 ) -> Path:
     """Make a page, tables and plots of results.
 
@@ -51,6 +52,8 @@ def report(
         cases: Number of best and of worst cases that the gallery shows of each category; 0 for no gallery. It needs
             maps, which ``anomalib-ssl benchmark`` keeps.
         page: Markdown file to write too, with its plots in a folder of its name beside it: a page of documentation.
+        notes: Paragraphs below the heading, for what a reader should know and results do not tell: where weights are
+            from, what else the machine did.
 
     Returns:
         The HTML file.
@@ -63,7 +66,7 @@ def report(
     if page is not None and page.suffix != ".md":
         msg = f"page must name a .md file, got '{page}'."
         raise ValueError(msg)
-    made = make_page(read_results(results), title, cases)
+    made = make_page(read_results(results), title, cases, notes or ())
     output.mkdir(parents=True, exist_ok=True)
     _write_markdown(made, output / "report.md", output / "plots")
     if page is not None:

@@ -21,7 +21,7 @@ def render(page: Page, plots: dict[str, list[tuple[str, Path]]]) -> str:
         page: What it shows; a gallery is left out.
         plots: Titles and files of the plots of each data set, relative to the page.
     """
-    blocks = [f"# {page.title}", "\n".join(f"* {name}: {value}" for name, value in page.facts.items())]
+    blocks = [f"# {page.title}", *page.notes, "\n".join(f"* {name}: {value}" for name, value in page.facts.items())]
     for tables in page.datasets:
         blocks += [f"## {tables.dataset}", _lead(tables), _overview(tables)]
         if any(line.best for line in tables.overview):

@@ -40,6 +40,7 @@ class Page:
         galleries: Cases of each data set.
         failed: Jobs that failed and were not done later.
         facts: What the results depend on, by what it is.
+        notes: What else a reader should know, such as what ran beside.
         sources: Published figures that stand in a table, or belong to a model that does.
     """
 
@@ -48,16 +49,18 @@ class Page:
     galleries: dict[str, list[Gallery]]
     failed: tuple[Row, ...]
     facts: dict[str, str]
+    notes: tuple[str, ...]
     sources: tuple[Published, ...]
 
 
-def make_page(results: Sequence[Result], title: str, cases: int) -> Page:
+def make_page(results: Sequence[Result], title: str, cases: int, notes: Sequence[str] = ()) -> Page:
     """Gather tables, cases and facts.
 
     Args:
         results: What was read.
         title: Heading.
         cases: Number of best and of worst cases per category.
+        notes: What else a reader should know.
     """
     sets = {dataset: dataset_tables(dataset, members) for dataset, members in contenders(results).items()}
     models = {(dataset, contender.model) for dataset, tables in sets.items() for contender in tables.contenders}
@@ -67,6 +70,7 @@ def make_page(results: Sequence[Result], title: str, cases: int) -> Page:
         galleries={dataset: galleries(tables.contenders, tables.categories, cases) for dataset, tables in sets.items()},
         failed=tuple(result.row for result in results if result.row.status == "failed"),
         facts=_facts([result.row for result in results]),
+        notes=tuple(notes),
         sources=tuple(entry for entry in published() if (entry.dataset, entry.model) in models),
     )
 
