@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_ssl import cli
 from anomalib_ssl.report.contenders import contenders
-from anomalib_ssl.report.gallery import galleries, separation
+from anomalib_ssl.report.gallery import galleries, rarity, separation
 from anomalib_ssl.report.reading import read_results
 
 
@@ -150,6 +150,19 @@ def test_cases_are_the_best_and_the_worst(folder):
     assert best[0, 0].astype(int).sum() > best[7, 7].astype(int).sum() + 100
     assert np.ptp(flat.mean(axis=(0, 1))) > 0
     assert galleries(members, ["bottle"], count=0) == []
+
+
+def test_colours_see_ranks_alone():
+    values = np.random.default_rng(0).random((100, 10, 10))
+    ordered = np.sort(values, axis=None)
+    rare = rarity(values, ordered)
+    powers = values**9
+    np.testing.assert_array_equal(rarity(powers, np.sort(powers, axis=None)), rare)
+    assert float(rarity(ordered[0], ordered)) < 1e-3
+    assert float(rarity(ordered[-100], ordered)) == pytest.approx(2 / 3, abs=1e-3), "one in a hundred"
+    assert (rarity(ordered[-10:], ordered) == 1).all(), "one in a thousand"
+    flat = np.full(50, 7)
+    np.testing.assert_allclose(rarity(flat, flat), np.log(0.5) / np.log(1e-3))
 
 
 def test_separation_agrees_with_scikit_learn():

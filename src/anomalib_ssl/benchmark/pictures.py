@@ -31,7 +31,7 @@ class PictureCollector(Visualizer):
     def __init__(self, size: int) -> None:
         self.size = size
         self.resolution: tuple[int, int] | None = None
-        self._maps: list[npt.NDArray[np.uint8]] = []
+        self._maps: list[npt.NDArray[np.uint16]] = []
         self._masks: list[npt.NDArray[np.bool_]] = []
         self._paths: list[str] = []
         self._scores: list[float] = []
@@ -47,7 +47,8 @@ class PictureCollector(Visualizer):
         shape = (self.size, self.size)
         maps = _with_channel(outputs.anomaly_map).nan_to_num()
         smaller = interpolate(maps, shape, mode="area" if self.size <= min(maps.shape[-2:]) else "bilinear")
-        self._maps.extend((255 * smaller.clamp(0, 1)).round().byte().squeeze(1).cpu().numpy())
+        # 16 bits: where a few scores are far above all others, normalisation leaves the others close together.
+        self._maps.extend((65535 * smaller.clamp(0, 1)).round().squeeze(1).cpu().numpy().astype(np.uint16))
         if outputs.gt_mask is not None:
             # The largest value of a cell: a scratch of one pixel must not vanish.
             masks = adaptive_max_pool2d(_with_channel(outputs.gt_mask), shape)

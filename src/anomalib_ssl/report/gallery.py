@@ -23,6 +23,9 @@ COLOURS = "inferno"
 HIGHLIGHT = (1.0, 0.45, 0.1)
 """sRGB colour of masks."""
 
+RAREST = 1e-3
+"""Share of a category's pixels that has the brightest colour."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -79,7 +82,8 @@ def galleries(contenders: Sequence[Contender], categories: Sequence[str], count:
         if shared is None or not shown or not count:
             continue
         chosen = _choose(shared, [job for _, job in shown], count)
-        cases = tuple(_case(kind, index, shared, [job for _, job in shown]) for kind, index in chosen)
+        ordered = [np.sort(job["maps"], axis=None) for _, job in shown]
+        cases = tuple(_case(kind, index, shared, [job for _, job in shown], ordered) for kind, index in chosen)
         found.append(Gallery(category, tuple(contender for contender, _ in shown), cases))
     return found
 
@@ -95,6 +99,20 @@ def separation(anomaly_map: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> fl
     positive = int(mask.sum())
     excess = float(ranks[mask.ravel()].sum()) - positive * (positive + 1) / 2
     return excess / (positive * (mask.size - positive))
+
+
+def rarity(values: npt.NDArray[Any], ordered: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """How rare values as high as these are, on a logarithmic scale: 0 for the lowest, 1 for the highest thousandth.
+
+    Like the area under the receiver operating characteristic it sees ranks alone, so a model whose few highest values
+    are far above all others shows as much as one whose values are even.
+
+    Args:
+        values: Any shape.
+        ordered: All values, sorted.
+    """
+    below = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
+    return np.log(np.maximum(1 - below / ordered.size, RAREST)) / np.log(RAREST)
 
 
 def jpeg(pixels: Pixels) -> str:
@@ -121,7 +139,13 @@ def _choose(shared: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], count:
     return [*chosen, ("sound", int(sound[scores[sound].argmax()]))] if sound.size else chosen
 
 
-def _case(kind: str, index: int, shared: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Case:
+def _case(
+    kind: str,
+    index: int,
+    shared: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    ordered: Sequence[npt.NDArray[Any]],
+) -> Case:
     image = shared["images"][index]
     masks = shared.get("masks")
     return Case(
@@ -129,7 +153,7 @@ def _case(kind: str, index: int, shared: Mapping[str, Any], jobs: Sequence[Mappi
         name=str(shared["names"][index]),
         image=image,
         mask=None if masks is None else _marked(image, masks[index]),
-        maps=tuple(_heat(image, job["maps"][index]) for job in jobs),
+        maps=tuple(_heat(image, rarity(job["maps"][index], values)) for job, values in zip(jobs, ordered, strict=True)),
         scores=tuple(float(job["scores"][index]) for job in jobs),
     )
 
@@ -142,17 +166,17 @@ def _marked(image: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
     """Fade the image to grey and paint the defect over it."""
     grey = _grey(image)
     painted = np.asarray(HIGHLIGHT) * (0.6 + 0.4 * grey)
-    return _bytes(np.where(_resized(mask, image)[..., None] > 127, painted, 0.2 + 0.5 * grey))
+    return _bytes(np.where(_resized(mask, image)[..., None] > 0.5, painted, 0.2 + 0.5 * grey))
 
 
-def _heat(image: Pixels, anomaly_map: Pixels) -> Pixels:
-    """Lay the map's colours over the grey image."""
-    colours = colormaps[COLOURS](_resized(anomaly_map, image) / 255.0)[..., :3]
+def _heat(image: Pixels, values: npt.NDArray[np.float64]) -> Pixels:
+    """Lay the colours of values in [0, 1] over the grey image."""
+    colours = colormaps[COLOURS](_resized(values, image))[..., :3]
     return _bytes(0.25 * _grey(image) + 0.75 * colours)
 
 
-def _resized(values: npt.NDArray[Any], image: Pixels) -> Pixels:
-    picture = Image.fromarray(values.astype(np.uint8) * (255 if values.dtype == bool else 1))
+def _resized(values: npt.NDArray[Any], image: Pixels) -> npt.NDArray[np.float32]:
+    picture = Image.fromarray(values.astype(np.float32))
     return np.asarray(picture.resize(image.shape[1::-1], Image.Resampling.BILINEAR))
 
 
