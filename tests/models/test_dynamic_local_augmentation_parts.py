@@ -506,6 +506,17 @@ def test_variances_are_of_what_is_compared(norm):
 
 
 @torch.no_grad()
+def test_variance_is_for_distances_and_uncertainties_are_divided_by_their_mean():
+    variance, train = (
+        fitted(score_norm=norm, alphas=(1.0, 1.0), mc_samples=4, dropout_p=0.3) for norm in ("variance", "train")
+    )
+    images = rand_images(2, 3, 64, 64)
+    (distance, uncertainty), (other, expected) = variance.error_maps(images), train.error_maps(images)
+    torch.testing.assert_close(uncertainty, expected)
+    assert not torch.allclose(distance, other, rtol=0.1)
+
+
+@torch.no_grad()
 def test_fixed_masks_give_the_same_score_twice_and_random_ones_do_not():
     images = rand_images(3, 3, 64, 64)
     fixed, literal = fitted(alphas=(1.0, 1.0)), fitted(alphas=(1.0, 1.0), mc_masks="random")

@@ -138,8 +138,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             and a standard deviation of 1 over the image, so that its light and contrast count for little; ``unit``
             brings the features of each place to length 1; ``none``, as the note has it, leaves them as they are.
         score_norm: ``train`` divides the errors of each stage by their mean over the training images, so that stages,
-            and ``alphas``, are comparable; ``variance`` divides those of each place and channel by how much these vary
-            over the training images as well; ``none``, as the note has it, leaves them as they are.
+            and ``alphas``, are comparable; ``variance`` divides distances of each place and channel by how much these
+            vary over the training images as well; ``none``, as the note has it, leaves errors as they are.
         alphas: Weights of distance and uncertainty in the score.
         select_alphas: Whether the weight of uncertainty is chosen at each validation, by the augmented held-out images.
         map_sigma: Gaussian smoothing of the map in pixels; 0 for none.

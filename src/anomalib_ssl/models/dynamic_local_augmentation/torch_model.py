@@ -66,7 +66,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         feature_norm: What is done to feature maps before comparison: ``image`` brings each channel to a mean of 0
             and a standard deviation of 1 over the image, ``unit`` the features of each place to length 1, ``none``
             leaves them as they are.
-        score_norm: ``none``, ``train`` or ``variance``; see ``normalize`` of :class:`MapDeviation`.
+        score_norm: ``none``, ``train`` or ``variance``; see ``normalize`` of :class:`MapDeviation`. ``variance`` is for
+            distances alone; uncertainties then are as with ``train``.
         alphas: Weights of distance and uncertainty, of at least 0.
         keep_alphas: Whether these weights are part of the model's state, because they are chosen in training.
         mc_chunk: Passes that go through the network at once.
@@ -137,7 +138,9 @@ class DynamicLocalAugmentationModel(nn.Module):
             raise ValueError(msg)
         self.distance = MapDeviation(shapes, mu_mode, score_norm)
         # Also where alphas leave it out, so that a checkpoint can be loaded with others.
-        self.uncertainty = MapDeviation(shapes, mu_mode, score_norm) if self.encoder.mc_samples > 0 else None
+        # How much variances vary differs by orders of magnitude: divided by it, the steadiest would rule the map.
+        of_uncertainty: Literal["none", "train"] = "train" if score_norm == "variance" else score_norm
+        self.uncertainty = MapDeviation(shapes, mu_mode, of_uncertainty) if self.encoder.mc_samples > 0 else None
         self.register_buffer("alphas", torch.tensor([float(alpha) for alpha in alphas]), persistent=keep_alphas)
 
     def forward(self, images: torch.Tensor, num_positives: int | None = None) -> Embeddings | InferenceBatch:
