@@ -20,6 +20,9 @@ NOTE ?=
 help:  ## Show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
+# Networks in tests are small: more threads gain nothing, and lose much where others compute beside.
+test slow: export OMP_NUM_THREADS ?= 1
+
 test: lint  ## Check style and types, run all tests but the slow ones and those for a GPU
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
