@@ -20,7 +20,7 @@ NOTE ?=
 help:  ## Show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
-# Networks in tests are small: more threads gain nothing, and lose much where others compute beside.
+# Networks in tests are small: more threads gain little, and lose much where others compute beside.
 test slow: export OMP_NUM_THREADS ?= 1
 
 test: lint  ## Check style and types, run all tests but the slow ones and those for a GPU

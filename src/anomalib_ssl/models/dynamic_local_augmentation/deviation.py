@@ -27,8 +27,8 @@ class MapDeviation(nn.Module):
 
     ``E(u) = mean over c of w(c, u) (F(c, u) - mu(c, u))^2``. A regression error to the mean feature map is reported of
     the paper by a secondary note; the mean over channels, means per channel, and the weights w are this package's
-    choices. Those of ``variance`` are ``1 / ((v(c, u) + mean over u of v(c, u)) / 2)``: halfway between the variance v
-    at a place, which few images tell badly, and that of the whole channel.
+    choices. Those of ``variance`` go as ``1 / ((v(c, u) + mean over u of v(c, u)) / 2)``: halfway between
+    the variance v at a place, which few images tell badly, and that of the whole channel; with a small floor.
 
     Means and variances come from one pass over the images: batches are merged by Chan, Golub and LeVeque's rule, which
     float32 stands.

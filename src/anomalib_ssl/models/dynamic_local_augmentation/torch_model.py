@@ -239,6 +239,7 @@ class DynamicLocalAugmentationModel(nn.Module):
         return clean, variances
 
     def _scaled(self, features: torch.Tensor) -> torch.Tensor:
+        """Bring feature maps (..., C, h, w) into the form in which they are compared."""
         if self.feature_norm == "none":
             return features
         if self.feature_norm == "unit":
