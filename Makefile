@@ -4,8 +4,12 @@
 # `make test` and `make demo` do everything on a fresh machine. The first of them takes minutes: PyTorch is large.
 
 PYTHON ?= python3
-BIN := .venv/bin
-INSTALLED := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# What pip is told besides when it installs, for example a file of constraints.
+PIP_OPTIONS ?=
 
 # What `make results` runs, and a note for its page. An interrupted run goes on where it was; remove RESULTS to start anew.
 BENCHMARK ?= configs/benchmark/small.yaml
@@ -14,20 +18,28 @@ CATEGORIES ?= [transistor,tile,hazelnut]
 RESULTS ?= runs/results
 NOTE ?=
 
-.PHONY: help test slow lint demo results docs clean
+.PHONY: help test tests slow floor newest lint demo results docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
 # Networks in tests are small: more threads gain little, and lose much where others compute beside.
-test slow: export OMP_NUM_THREADS ?= 1
+test tests slow: export OMP_NUM_THREADS ?= 1
 
-test: lint  ## Check style and types, run all tests but the slow ones and those for a GPU
+test: lint tests  ## Check style and types, run all tests but the slow ones and those for a GPU
+
+tests: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
 slow: $(INSTALLED)  ## Run the slow tests: several processes, whole exports, compilation
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+floor:  ## Run the tests with the oldest dependencies that are allowed
+	$(MAKE) tests VENV=.venv-floor PIP_OPTIONS="--constraint constraints-floor.txt"
+
+newest:  ## Run the tests with the newest dependencies that are allowed
+	$(MAKE) tests VENV=.venv-newest PIP_OPTIONS="--upgrade --upgrade-strategy eager"
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .
@@ -48,10 +60,10 @@ docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build
 	$(BIN)/sphinx-build -q -b html docs docs/_build
 
 clean:  ## Remove the environment, builds and caches
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-floor .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable ".[dev]"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --editable ".[dev]"
 	touch $@

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from competitors.lineup import PER_IMAGE, REFERENCE, Entry, build_lineup
 from harness.machine import default_devices
 from harness.measure import Timing, measure, synchronizer
@@ -41,13 +40,11 @@ COLUMNS = (
     Column("augmented_views", "augmented views", "d"),
     Column("ratio_per_view", "x PIL per view", ".2f"),
     Column("memory", "peak / output", ".2f"),
-    Column("compile_seconds", "compilation, s", ".0f"),
 )
 
 
 def benchmark(
     batch_sizes: Sequence[int] = (32, 64, 256),
-    compile_batch_sizes: Sequence[int] = (64,),
     image_size: int = 256,
     tasks: Sequence[Task] = tuple(TITLES),
     devices: Sequence[str] | None = None,
@@ -61,7 +58,6 @@ def benchmark(
 
     Args:
         batch_sizes: Source images per call.
-        compile_batch_sizes: Those of the batch sizes for which compiled versions are measured too; minutes each.
         image_size: Side of the images in pixels.
         tasks: What to measure; everything by default.
         devices: ``cpu``, ``cuda``; what is there by default.
@@ -83,13 +79,10 @@ def benchmark(
         for batch_size in batch_sizes:
             images = [photographs[index % PER_IMAGE] for index in range(batch_size)]
             for task in tasks:
-                # Only the three views are worth compiling for; the parts are in them.
-                compiling = batch_size in compile_batch_sizes and task in ("pastes", "training")
-                lineup = build_lineup(task, device, images, compiling, workers)
+                lineup = build_lineup(task, device, images, workers)
                 title = f"{TITLES[task]}: {device}, {batch_size} images of {image_size}x{image_size}"
                 tables.append(run(title, lineup, device, repeats, min_seconds))
                 show(tables[-1])
-                torch.compiler.reset()
     return save("augmentation_throughput", arguments, tables, out, markdown)
 
 
@@ -114,8 +107,6 @@ def run(title: str, lineup: Sequence[Entry], device: str, repeats: int, min_seco
                 values["ratio_per_view"] = values["ratio"] * entry.views / reference_views
             if entry.in_tensors:
                 values["memory"] = peak_over_output(entry.competitor.call, device)
-            if entry.compiled:
-                values["compile_seconds"] = timing.first_use_seconds
         table.add(name, timing, **values)
     return table
 

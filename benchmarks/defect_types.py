@@ -28,7 +28,7 @@ from rich.table import Table
 from scipy.stats import spearmanr, wilcoxon
 
 from anomalib_ssl import STSSAD
-from anomalib_ssl.models.st_ssad.unlabeled import ImagePool, read_unlabeled
+from anomalib_ssl.models.st_ssad.image_pool import ImagePool, Pools, read_unlabeled
 
 TUNED = "tuned"
 NOTE = "TRANSDUCTIVE: the tuned runs have seen the test images, though not their labels"
@@ -164,7 +164,8 @@ def run(category: Path, defect_type: str, batch_size: int, arguments: dict[str, 
             pool(engine, model, dataset.samples["image_path"])
             for dataset in (datamodule.train_data, datamodule.test_data)
         )
-        judgement = model.judge(train, unlabeled, torch.Generator(model.device).manual_seed(0))
+        torch.manual_seed(0)
+        judgement = model.tuning.judge(Pools(train, unlabeled))
     return {
         "image_AUROC": f"{metrics['image_AUROC']:.4f}",
         "validation_loss": f"{judgement.loss:.5f}",

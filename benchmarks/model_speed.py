@@ -67,7 +67,7 @@ def benchmark(
             patchcore, patchcore_backbone, bank_images, image_size
         ),
         "PaDiM, resnet18": partial(padim, image_size),
-        "CutPaste, image mode, resnet18": partial(cutpaste, image_size),
+        "CutPaste, resnet18": partial(cutpaste, image_size),
         "DynamicLocalAugmentation, resnet18, 10 passes": partial(dynamic_local_augmentation, image_size, (1.0, 0.1)),
         "DynamicLocalAugmentation, no uncertainty": partial(dynamic_local_augmentation, image_size, (1.0, 0.0)),
         "AutoencoderProjection": partial(autoencoder_projection, image_size, widths),

@@ -22,9 +22,8 @@ from jsonargparse import auto_cli
 from numpy.random import default_rng
 
 from anomalib_ssl import SSM
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_number, check_whole
 from anomalib_ssl.models.ssm import RefinementPass, SSMModel
-from anomalib_ssl.models.ssm.masking import scaled_cells
 from anomalib_ssl.models.ssm.refinement import Restore
 from anomalib_ssl.preview import find_images
 
@@ -32,7 +31,6 @@ REFERENCE = "2 passes"
 # Under the names that the model itself has for them.
 WAYS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
-    "2 passes, nothing skipped": {"skip_visible": False},
     "2 passes, bfloat16": {"inference_precision": "bfloat16"},
     "2 passes, checkerboards": {"initial_masks": "checkerboard"},
     "2 passes, checkerboards, bfloat16": {"initial_masks": "checkerboard", "inference_precision": "bfloat16"},
@@ -40,7 +38,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "1 pass, bfloat16": {"refinement_passes": 1, "inference_precision": "bfloat16"},
     "1 pass, checkerboards": {"refinement_passes": 1, "initial_masks": "checkerboard"},
     "3 passes": {"refinement_passes": 3},
-    "3 passes, nothing skipped": {"refinement_passes": 3, "skip_visible": False},
 }
 COLUMNS = (
     Column("name", "way"),
@@ -95,7 +92,7 @@ def benchmark(
     """
     arguments = dict(locals())
     check_number("defective", defective, 0, 1)
-    check_number("defect_size", defect_size, 1, image_size)
+    check_whole("defect_size", defect_size, 1, image_size)
     if (ckpt_path is None) != (data is None):
         msg = "ckpt_path and data go together."
         raise ValueError(msg)
@@ -144,18 +141,8 @@ class Scorer:
 def _untrained(clean: torch.Tensor, images: torch.Tensor, widths: Sequence[int], chunk: int, way: str) -> Scorer:
     """Score by a network of random weights, which is run but whose answer is replaced by the clean image."""
     size = (clean.shape[-2], clean.shape[-1])
-    settings = WAYS[way]
-    model = SSMModel(
-        size,
-        scaled_cells((4, 8, 16), size, reference_size=256),
-        widths,
-        passes=settings.get("refinement_passes", 2),
-        initial_masks=settings.get("initial_masks", "random"),
-        skip=settings.get("skip_visible", True),
-        precision=settings.get("inference_precision", "float32"),
-        map_sigma=7 * min(size) / 256,
-        chunk=chunk,
-    )
+    model = SSMModel(size, widths, map_sigma=7 * min(size) / 256, **WAYS[way])
+    model.refinement.chunk = chunk
     model.to(clean.device).eval()
     return Scorer(model, images, _replaced(model.network.restore, clean))
 
@@ -185,7 +172,8 @@ def _trained(
     picked = [paths[number * len(paths) // batch_size] for number in range(batch_size)]
     scorers = {}
     for way in ways:
-        model = SSM.load_from_checkpoint(ckpt_path, map_location=device, inference_chunk=chunk, **WAYS[way]).eval()
+        model = SSM.load_from_checkpoint(ckpt_path, map_location=device, **WAYS[way]).eval()
+        model.model.refinement.chunk = chunk
         read = [torch.as_tensor(read_image(path, as_tensor=True)).unsqueeze(0) for path in picked]
         prepared = [image if model.pre_processor is None else model.pre_processor(image) for image in read]
         scorers[way] = Scorer(model.model, torch.cat(prepared).to(device))

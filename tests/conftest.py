@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -41,3 +42,12 @@ def mvtec_root(tmp_path_factory) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(target)
     return root
+
+
+@pytest.fixture
+def no_download(monkeypatch):
+    """Start pretrained networks from random weights."""
+    create_model = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, **kwargs: create_model(name, **{**kwargs, "pretrained": False})
+    )

@@ -25,7 +25,7 @@ def train(model, path, root):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, mvtec_root):
-    model = AutoencoderProjection(**SMALL, widths=(3, 4, 5), sdc_layers=1, sdc_width=3, textures=None)
+    model = AutoencoderProjection(**SMALL, widths=(3, 4, 5), sdc_layers=1, sdc_width=3)
     return train(model, tmp_path_factory.mktemp("run"), mvtec_root)
 
 
@@ -37,7 +37,7 @@ def run(capsys, monkeypatch, *arguments):
 
 
 def test_a_table_with_a_row_for_each_property(capsys, monkeypatch, checkpoint, mvtec_root):
-    arguments = ("--ckpt", checkpoint, "--data", mvtec_root, "--category", "plate", "--count", 4)
+    arguments = ("--ckpt_path", checkpoint, "--data", mvtec_root, "--category", "plate", "--count", 4)
     code, out, _ = run(capsys, monkeypatch, *arguments)
     assert code == 0
     assert "4 images" in out
@@ -64,7 +64,7 @@ def test_measured_values_are_those_of_the_model(checkpoint):
 
 def test_a_datamodule_gives_its_training_images(capsys, monkeypatch, checkpoint, mvtec_root):
     options = ("--data", "MVTecAD", "--data.root", mvtec_root, "--data.category", "plate", "--count", 100)
-    code, out, _ = run(capsys, monkeypatch, "--ckpt", checkpoint, *options)
+    code, out, _ = run(capsys, monkeypatch, "--ckpt_path", checkpoint, *options)
     assert code == 0
     assert "6 images" in out
 
@@ -72,10 +72,10 @@ def test_a_datamodule_gives_its_training_images(capsys, monkeypatch, checkpoint,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ckpt", "nowhere.ckpt", "--data", "x"), "there is no file 'nowhere.ckpt'"),
-        (("--ckpt", "checkpoint", "--data", "nowhere"), "there is no folder 'nowhere'"),
-        (("--ckpt", "checkpoint", "--data", "x", "--count", "0"), "count must lie in"),
-        (("--ckpt", __file__, "--data", "x"), "is not a checkpoint of AutoencoderProjection"),
+        (("--ckpt_path", "nowhere.ckpt", "--data", "x"), "there is no file 'nowhere.ckpt'"),
+        (("--ckpt_path", "checkpoint", "--data", "nowhere"), "there is no folder 'nowhere'"),
+        (("--ckpt_path", "checkpoint", "--data", "x", "--count", "0"), "count must lie in"),
+        (("--ckpt_path", __file__, "--data", "x"), "is not a checkpoint of AutoencoderProjection"),
     ],
 )
 def test_errors_are_one_line(capsys, monkeypatch, checkpoint, arguments, message):
@@ -86,6 +86,6 @@ def test_errors_are_one_line(capsys, monkeypatch, checkpoint, arguments, message
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, mvtec_root):
-    path = train(CutPaste(**SMALL, backbone="resnet10t"), tmp_path, mvtec_root)
+    path = train(CutPaste(**SMALL, backbone="test_resnet"), tmp_path, mvtec_root)
     with pytest.raises(ValueError, match="is not a checkpoint of AutoencoderProjection"):
         load(path)

@@ -53,8 +53,8 @@ def test_command_writes_what_anomalib_trains_with(tmp_path, mvtec_root, monkeypa
     data = ["--data", "MVTecAD", f"--data.root={mvtec_root}", "--data.category=plate", "--data.num_workers=0"]
     cli = AnomalibCLI(args=["fit", "--config", str(path), *data, "--trainer.max_steps=1", "--trainer.accelerator=cpu"])
     assert cli.engine.trainer.global_step == 1
-    assert list(cli.model.views.patch.area) == settings["area"]
-    assert [list(interval) for interval in cli.model.views.patch.aspect] == settings["aspect"]
+    assert list(cli.model.views.patch.area) == settings["patch"]["area"]
+    assert [list(interval) for interval in cli.model.views.patch.aspect] == settings["patch"]["aspect"]
 
 
 def test_datamodule_and_folder_of_unlabelled_images(tmp_path, mvtec_root, monkeypatch):

@@ -14,7 +14,7 @@ from harness.measure import Competitor
 from PIL.Image import Image
 from torchvision.transforms.functional import normalize, pil_to_tensor
 
-from anomalib_ssl.models.cutpaste.network import IMAGENET_MEAN, IMAGENET_STD
+from anomalib_ssl.models.components.backbone import IMAGENET_MEAN, IMAGENET_STD
 from competitors import ours, pil, tensor
 from competitors.loader import LoaderPass
 
@@ -33,24 +33,21 @@ class Entry:
         images: Source images per call.
         views: Augmented views per source image; none where nothing is augmented.
         in_tensors: Whether its memory is all in tensors of the device and so can be measured.
-        compiled: Whether its first calls compile.
     """
 
     competitor: Competitor
     images: int
     views: int | None
     in_tensors: bool = True
-    compiled: bool = False
 
 
-def build_lineup(task: str, device: str, images: Sequence[Image], compiling: bool, workers: int) -> list[Entry]:
+def build_lineup(task: str, device: str, images: Sequence[Image], workers: int) -> list[Entry]:
     """Collect what takes part in one task, the reference first.
 
     Args:
         task: A key of ``pil.VIEWS``.
         device: Where batches and tensors are, and where PIL's views go.
         images: The batch.
-        compiling: Whether compiled versions take part.
         workers: Worker processes of the PIL way's loader; 0 leaves it out.
     """
     batch = torch.stack([pil_to_tensor(image) for image in images]).to(device)
@@ -76,9 +73,7 @@ def build_lineup(task: str, device: str, images: Sequence[Image], compiling: boo
     if task == "pastes":
         union = partial(CutPasteUnion(), normalize(floats, IMAGENET_MEAN, IMAGENET_STD))
         entries.append(Entry(Competitor("anomalib's CutPasteUnion (FoundAD), either paste", union), len(batch), 1))
-    entries += [Entry(competitor, len(batch), views) for competitor in ours.eager(task, batch)]
-    if compiling:
-        entries += [Entry(competitor, len(batch), views, compiled=True) for competitor in ours.compiled(task, batch)]
+    entries += [Entry(competitor, len(batch), views) for competitor in ours.competitors(task, batch)]
     entries.append(Entry(Competitor("limit: a copy of the images, float32", floats.clone), len(batch), None))
     if three:
         copies = Competitor("limit: three copies of the images, float32", partial(floats.repeat, 3, 1, 1, 1))

@@ -10,25 +10,25 @@ from typing import Any
 import torch
 from harness.measure import Competitor
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift, compiled_augmentations
+from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomShift
 from anomalib_ssl.models.cutpaste.views import CutPasteViews
 
+# In pixels of images of any size, as the others' are.
+SCAR, SHIFT = CutPasteScar(reference_size=None), RandomShift(reference_size=None)
+
 AUGMENTATIONS: dict[str, Callable[[torch.Tensor], Any]] = {
-    "pastes": CutPasteViews("3way", CutPaste(), CutPasteScar(), RandomShift(0), ColorJitter(0, 0, 0, 0)),
-    "training": CutPasteViews("3way", CutPaste(), CutPasteScar(), RandomShift(), ColorJitter()),
+    "pastes": CutPasteViews("3way", CutPaste(), SCAR, RandomShift(0), ColorJitter(0, 0, 0, 0)),
+    "training": CutPasteViews("3way", CutPaste(), SCAR, SHIFT, ColorJitter()),
     "CutPaste": CutPaste(),
-    "CutPasteScar": CutPasteScar(),
-    "RandomShift": RandomShift(),
+    "CutPasteScar": SCAR,
+    "RandomShift": SHIFT,
     "ColorJitter": ColorJitter(),
 }
-
-COMPILE_WARMUP = 3
-"""Calls before a compiled function counts as compiled: sizes that change make it compile once more."""
 
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-def eager(task: str, images: torch.Tensor) -> Iterator[Competitor]:
+def competitors(task: str, images: torch.Tensor) -> Iterator[Competitor]:
     """Run as is, for all data types and memory layouts of uint8 images (B, C, H, W)."""
     augmentation = AUGMENTATIONS[task]
     for name, source in _sources(images):
@@ -40,19 +40,7 @@ def eager(task: str, images: torch.Tensor) -> Iterator[Competitor]:
         yield Competitor("ours, float32, contiguous, out=", partial(augmentation, source, out=views))
 
 
-def compiled(task: str, images: torch.Tensor) -> Iterator[Competitor]:
-    """Run with the elementwise parts compiled."""
-    torch.compiler.config.force_disable_caches = True  # compilation shall take its full time
-    for name, source in _sources(images):
-        yield Competitor(f"ours, {name}, compiled", partial(_compiled, AUGMENTATIONS[task], source), COMPILE_WARMUP)
-
-
 def _sources(images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     for dtype, batch in (("float32", images / 255), ("uint8", images)):
         for layout, memory_format in _LAYOUTS.items():
             yield f"{dtype}, {layout}", batch.contiguous(memory_format=memory_format)
-
-
-def _compiled(augmentation: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
-    with compiled_augmentations():
-        return augmentation(images)

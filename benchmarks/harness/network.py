@@ -42,7 +42,7 @@ def network_steps(backbone: str, views: int, image_size: int, compiling: bool, d
 
 
 class Classifier(nn.Module):
-    """CutPaste's network as it trains, but taking images as they lie in memory: the model itself reorders them.
+    """CutPaste's network as it trains, but taking images as they lie in memory: the backbone reorders them.
 
     Args:
         model: The network.
@@ -54,8 +54,9 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Classify images (B, 3, H, W) in [0, 1]."""
-        images = (images - self.model.pixel_mean) / self.model.pixel_std
-        return self.model.head(self.model.backbone(images).mean(dim=(2, 3)))
+        backbone = self.model.backbone
+        images = (images - backbone.pixel_mean) / backbone.pixel_std
+        return self.model.head(backbone.network.forward_features(images).mean(dim=(2, 3)))
 
 
 def step(

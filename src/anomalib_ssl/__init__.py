@@ -19,7 +19,14 @@ from anomalib_ssl.startup import TYPE_CHECKING
 from anomalib_ssl.startup import install as _install
 
 if TYPE_CHECKING:
-    from anomalib_ssl.models import SSM, STSSAD, AutoencoderProjection, CutPaste, DynamicLocalAugmentation
+    from anomalib_ssl.models import (
+        SSM,
+        STSSAD,
+        AutoencoderProjection,
+        CutPaste,
+        CutPastePatch,
+        DynamicLocalAugmentation,
+    )
     from anomalib_ssl.registration import register
 
 __version__ = "0.1.0"
@@ -29,6 +36,7 @@ __all__ = [
     "STSSAD",
     "AutoencoderProjection",
     "CutPaste",
+    "CutPastePatch",
     "DynamicLocalAugmentation",
     "__version__",
     "register",
@@ -37,6 +45,7 @@ __all__ = [
 _LAZY = {
     "AutoencoderProjection": "anomalib_ssl.models",
     "CutPaste": "anomalib_ssl.models",
+    "CutPastePatch": "anomalib_ssl.models",
     "DynamicLocalAugmentation": "anomalib_ssl.models",
     "SSM": "anomalib_ssl.models",
     "STSSAD": "anomalib_ssl.models",

@@ -12,7 +12,7 @@ from anomalib.data.utils import read_image
 from rich.console import Console
 from rich.table import Table
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
 from anomalib_ssl.preview import find_images
 
@@ -35,7 +35,7 @@ CAPTION = (
 
 
 def diagnose(
-    ckpt: Path,
+    ckpt_path: Path,
     data: AnomalibDataModule | Path,
     category: str | None = None,
     count: int = 16,
@@ -48,7 +48,7 @@ def diagnose(
     corruption is that of training. Nothing is judged: which values a good model has is not known.
 
     Args:
-        ckpt: Checkpoint of an AutoencoderProjection.
+        ckpt_path: Checkpoint of an AutoencoderProjection.
         data: A folder of images, searched with its subfolders, or any image datamodule of anomalib. Of a folder in
             MVTec layout ``train/good`` is used, of a datamodule the training images.
         category: Subfolder of ``data`` to look in, such as a category of MVTec AD.
@@ -62,8 +62,8 @@ def diagnose(
         FileNotFoundError: If there is no checkpoint, or there are no images.
         ValueError: If the checkpoint is not one of an AutoencoderProjection, or ``count`` is less than 1.
     """
-    check_number("count", count, 1)
-    model = load(ckpt)
+    check_whole("count", count, 1)
+    model = load(ckpt_path)
     generator = torch.Generator().manual_seed(seed)
     paths = _paths(data, category)
     chosen = [paths[index] for index in torch.randperm(len(paths), generator=generator).tolist()[:count]]
@@ -73,20 +73,20 @@ def diagnose(
     return 0
 
 
-def load(ckpt: Path | str) -> AutoencoderProjection:
+def load(ckpt_path: Path | str) -> AutoencoderProjection:
     """Load a checkpoint for evaluation.
 
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is not one of an AutoencoderProjection.
     """
-    if not Path(ckpt).is_file():
-        msg = f"ckpt: there is no file '{ckpt}'."
+    if not Path(ckpt_path).is_file():
+        msg = f"ckpt_path: there is no file '{ckpt_path}'."
         raise FileNotFoundError(msg)
     try:
-        model = AutoencoderProjection.load_from_checkpoint(ckpt, map_location="cpu")
+        model = AutoencoderProjection.load_from_checkpoint(ckpt_path, map_location="cpu")
     except Exception as error:
-        msg = f"ckpt: '{ckpt}' is not a checkpoint of AutoencoderProjection: {str(error).splitlines()[0]}"
+        msg = f"ckpt_path: '{ckpt_path}' is not a checkpoint of AutoencoderProjection: {str(error).splitlines()[0]}"
         raise ValueError(msg) from error
     return model.eval()  # type: ignore[return-value]
 

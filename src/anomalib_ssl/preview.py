@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional
 
 import anomalib_ssl.augmentations
 from anomalib_ssl.augmentations import Augmentation
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_choice, check_whole
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def preview(
         FileNotFoundError: If there are no images.
         ValueError: If an argument is out of its range, or a name is not one of the package's augmentations.
     """
-    check_number("rows", rows, low=1)
-    check_number("image_size", image_size, low=8)
+    check_whole("rows", rows, 1)
+    check_whole("image_size", image_size, 8)
     output = Path(output)
     if output.suffix.lower() != ".png":
         msg = f"output must name a .png file, got '{output}'."

@@ -13,7 +13,7 @@ from anomalib.data import AnomalibDataModule, Folder
 from anomalib.engine import Engine
 from omegaconf import OmegaConf
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.models.st_ssad import STSSAD
 from anomalib_ssl.preview import find_images
 
@@ -85,8 +85,8 @@ def tune(
     if output.suffix.lower() not in (".yaml", ".yml"):
         msg = f"output must name a .yaml file, got '{output}'."
         raise ValueError(msg)
-    check_number("updates", updates, 4)
-    check_number("batch_size", batch_size, 2)
+    check_whole("updates", updates, 4)
+    check_whole("batch_size", batch_size, 2)
     datamodule, source = _data(data, category, unlabeled_source, batch_size)
     model = STSSAD(
         unlabeled_source=source,
@@ -105,12 +105,10 @@ def tune(
     # Nothing is scored here, and no label shall be near.
     engine = Engine(default_root_dir=results, limit_val_batches=0)
     engine.fit(model=model, datamodule=datamodule)
-    found = model.tuned_parameters
+    patch = patches(model.tuned_parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
     header = [
-        f"Tuned by anomalib-ssl tune with unlabeled_source={unlabeled_source}: "
-        + ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-        + ".",
+        f"Tuned by anomalib-ssl tune with unlabeled_source={unlabeled_source}: {model.augmentation.in_words()}.",
         "The intervals about these values are this package's choice. Use it beside your data:",
         f"  anomalib train --config {output.name} --data MVTecAD --data.category bottle",
     ]
@@ -119,7 +117,7 @@ def tune(
     settings = {
         "model": {
             "class_path": "anomalib_ssl.models.CutPaste",
-            "init_args": {"backbone": backbone, "variant": "normal", "image_size": image_size, **patches(found)},
+            "init_args": {"backbone": backbone, "variant": "normal", "image_size": image_size, "patch": patch},
         }
     }
     text = "".join(f"# {line}\n" for line in header) + OmegaConf.to_yaml(OmegaConf.create(settings))
@@ -129,7 +127,7 @@ def tune(
 
 
 def patches(tuned: Mapping[str, float]) -> dict[str, Any]:
-    """Turn a tuned patch into CutPaste's arguments.
+    """Turn a tuned patch into arguments of CutPaste's patches.
 
     Its rectangles stand upright, so a patch is taken as wide where its longer side is near the horizontal and as tall
     where it is near the vertical; in between, as either with equal chance.

@@ -72,7 +72,7 @@ def test_every_order_occurs():
 
 def test_shift_equals_reflect_padding_and_cropping():
     images = torch.rand(20, 3, 24, 32, generator=torch.Generator().manual_seed(0))
-    augment = RandomShift(max_shift=9)
+    augment = RandomShift(9, reference_size=None)
     parameters = augment.sample(images.shape, generator=torch.Generator().manual_seed(0))
     result, _ = augment.apply(images, parameters)
     padded = F.pad(images, [9] * 4, mode="reflect")
@@ -82,14 +82,14 @@ def test_shift_equals_reflect_padding_and_cropping():
 
 
 def test_shift_draws_all_offsets():
-    p = RandomShift(max_shift=3).sample((2_000, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    p = RandomShift(3, reference_size=None).sample((2_000, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     assert p["shift_y"].unique().tolist() == list(range(-3, 4))
     assert p["shift_x"].unique().tolist() == list(range(-3, 4))
 
 
 def test_shift_moves_masks_with_the_image():
     images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    augment = RandomShift(max_shift=5)
+    augment = RandomShift(5, reference_size=None)
     parameters = augment.sample(images.shape, generator=torch.Generator().manual_seed(1))
     moved = shift_images(images, parameters)
     assert torch.equal(augment.apply_to_masks(images > 0.5, parameters), moved > 0.5)
@@ -103,7 +103,7 @@ def test_shift_moves_masks_with_the_image():
         (lambda: ColorJitter(hue=0.6), "hue"),
         (lambda: RandomShift(-1), "max_shift"),
         (lambda: RandomShift(4, reference_size=0), "reference_size"),
-        (lambda: RandomShift(8)(torch.zeros(1, 3, 8, 8)), "max_shift"),
+        (lambda: RandomShift(8, reference_size=None)(torch.zeros(1, 3, 8, 8)), "max_shift"),
     ],
 )
 def test_bad_arguments_are_named(build, named):

@@ -263,12 +263,6 @@ def test_single_kinds_of_shapes(shapes):
     assert (share.median() < 0.06) == (shapes == ["stroke"])
 
 
-def test_an_empty_batch():
-    result, masks = LocalCorruption()(torch.zeros(0, 3, 32, 32))
-    assert result.shape == (0, 3, 32, 32)
-    assert masks.shape == (0, 1, 32, 32)
-
-
 def test_preview_knows_it():
     assert available_augmentations()["LocalCorruption"] is LocalCorruption
 

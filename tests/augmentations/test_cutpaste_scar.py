@@ -4,6 +4,7 @@
 """CutPaste-Scar against a per-pixel reference, its ranges and its invariants."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from anomalib_ssl.augmentations import CutPasteScar
 from anomalib_ssl.augmentations.color_jitter import OPERATIONS
+
+# Sizes as they are, whatever the image's.
+in_pixels = partial(CutPasteScar, reference_size=None)
 
 
 def rand_images(*shape, seed=0):
@@ -64,7 +68,7 @@ def reference_scar(images, parameters):
 @pytest.mark.parametrize(("shape", "angle"), [((4, 3, 32, 32), 45.0), ((3, 3, 31, 48), 180.0), ((3, 3, 40, 33), 0.0)])
 def test_equals_per_pixel_reference(shape, angle, jitter):
     images = rand_images(*shape)
-    augment = CutPasteScar(angle=angle, jitter=jitter)
+    augment = in_pixels(angle=angle, jitter=jitter)
     parameters = augment.sample(shape, generator=torch.Generator().manual_seed(1))
     result, masks = augment.apply(images, parameters)
     expected, expected_masks = reference_scar(images, parameters)
@@ -76,7 +80,7 @@ def test_equals_per_pixel_reference(shape, angle, jitter):
 
 def test_upright_scar_is_an_exact_copy():
     images = rand_images(64, 3, 48, 48)
-    augment = CutPasteScar(angle=0.0, jitter=0.0)
+    augment = in_pixels(angle=0.0, jitter=0.0)
     p = augment.sample(images.shape, generator=torch.Generator().manual_seed(0))
     result, masks = augment.apply(images, p)
     assert torch.equal(masks.sum(dim=(1, 2, 3)), p["height"] * p["width"])
@@ -88,7 +92,7 @@ def test_upright_scar_is_an_exact_copy():
 
 def test_angle_turns_counter_clockwise():
     images = torch.zeros(1, 1, 64, 64)
-    augment = CutPasteScar(width=(2, 2), length=(24, 24), angle=45.0, jitter=0.0)
+    augment = in_pixels(width=(2, 2), length=(24, 24), angle=45.0, jitter=0.0)
     p = augment.sample(images.shape, generator=torch.Generator().manual_seed(0))
     p["angle"] = torch.tensor([math.radians(30)])
     p["center_y"] = p["center_x"] = torch.tensor([32.0])
@@ -98,7 +102,7 @@ def test_angle_turns_counter_clockwise():
 
 
 def test_sizes_keep_to_their_ranges():
-    augment = CutPasteScar()
+    augment = in_pixels()
     p = augment.sample((10_000, 3, 256, 256), generator=torch.Generator().manual_seed(0))
     assert p["width"].unique().tolist() == list(range(2, 17))
     assert p["height"].unique().tolist() == list(range(10, 26))
@@ -109,7 +113,7 @@ def test_sizes_keep_to_their_ranges():
 
 
 def test_scars_lie_whole_inside_the_image():
-    augment = CutPasteScar(jitter=0.0)
+    augment = in_pixels(jitter=0.0)
     shape = (2_000, 1, 32, 32)
     p = augment.sample(shape, generator=torch.Generator().manual_seed(0))
     _, masks = augment.apply(torch.zeros(shape), p)
@@ -124,31 +128,31 @@ def test_scars_lie_whole_inside_the_image():
 
 @pytest.mark.parametrize(("side", "widths", "lengths"), [(128, (1, 8), (5, 12)), (512, (4, 32), (20, 50))])
 def test_reference_size_scales_with_the_image(side, widths, lengths):
-    p = CutPasteScar(reference_size=256).sample((5_000, 3, side, side), generator=torch.Generator().manual_seed(0))
+    p = CutPasteScar().sample((5_000, 3, side, side), generator=torch.Generator().manual_seed(0))
     assert (p["width"].min(), p["width"].max()) == widths
     assert (p["height"].min(), p["height"].max()) == lengths
 
 
 def test_outside_the_mask_nothing_changes():
     images = rand_images(16, 3, 64, 64)
-    result, masks = CutPasteScar()(images)
+    result, masks = in_pixels()(images)
     assert torch.equal(result[~masks.expand_as(result)], images[~masks.expand_as(images)])
     assert (masks.sum(dim=(1, 2, 3)) > 0).all()
 
 
 def test_black_pixels_are_pasted_too():
     images = torch.ones(8, 3, 64, 64)
-    p = CutPasteScar(jitter=0.0).sample(images.shape, generator=torch.Generator().manual_seed(0))
+    p = in_pixels(jitter=0.0).sample(images.shape, generator=torch.Generator().manual_seed(0))
     for i in range(8):
         top, left = int(p["source_top"][i]), int(p["source_left"][i])
         images[i, :, top : top + int(p["height"][i]), left : left + int(p["width"][i])] = 0
-    result, masks = CutPasteScar(jitter=0.0).apply(images, p)
+    result, masks = in_pixels(jitter=0.0).apply(images, p)
     assert (result[masks.expand_as(result)] == 0).all()
 
 
 def test_parameters_replay_the_call_and_seed_decides():
     images = rand_images(8, 3, 64, 64)
-    augment = CutPasteScar()
+    augment = in_pixels()
     parameters = augment.sample(images.shape, generator=torch.Generator().manual_seed(3))
     first = augment.apply(images, parameters)[0]
     assert torch.equal(augment.apply(images, parameters)[0], first)
@@ -158,7 +162,7 @@ def test_parameters_replay_the_call_and_seed_decides():
 
 def test_image_smaller_than_the_scar_is_refused():
     with pytest.raises(ValueError, match=r"24x24 are smaller than the largest scar.*30x30"):
-        CutPasteScar()(torch.zeros(2, 3, 24, 24))
+        in_pixels()(torch.zeros(2, 3, 24, 24))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What every augmentation promises about data types, memory formats, gradients, compilation and memory."""
-
-import shutil
+"""What every augmentation promises about data types, memory formats, gradients and memory."""
 
 import pytest
 import torch
@@ -16,7 +14,6 @@ from anomalib_ssl.augmentations import (
     LocalAugmentation,
     RandomCrop,
     RandomShift,
-    compiled_augmentations,
 )
 
 ALL = [CutPaste(), CutPasteScar(), RandomShift(6), RandomCrop(40), ColorJitter(), LocalAugmentation()]
@@ -89,8 +86,8 @@ def test_one_image_alone_gives_the_same(augmentation):
     "augmentation",
     [
         CutPaste((0.1, 0.2)),
-        CutPasteScar((1, 2), (2, 4)),
-        RandomShift(2),
+        CutPasteScar((1, 2), (2, 4), reference_size=None),
+        RandomShift(2, reference_size=None),
         RandomCrop(5),
         ColorJitter(),
         LocalAugmentation((4, 6), None, weighting="static", tries=1),
@@ -101,19 +98,6 @@ def test_gradients_flow(augmentation):
     images = (0.2 + 0.6 * rand_images(2, 3, 9, 9).double()).requires_grad_()
     parameters = augmentation.sample(images.shape, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(lambda x: augmentation.apply(x, parameters)[0], (images,))
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_compiled_equals_eager():
-    images = rand_images(4, 3, 64, 64)
-    for augmentation in ALL:
-        parameters = augmentation.sample(images.shape, generator=torch.Generator().manual_seed(0))
-        expected, expected_masks = augmentation.apply(images, parameters)
-        with compiled_augmentations():
-            result, masks = augmentation.apply(images, parameters)
-        agree = (masks == expected_masks).expand_as(result)
-        assert (~agree).float().mean() < 1e-3
-        torch.testing.assert_close(result[agree], expected[agree], atol=1e-5, rtol=0)
 
 
 def peak_bytes(function):

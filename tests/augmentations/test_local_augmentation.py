@@ -4,6 +4,7 @@
 """Local augmentation: operations against image-by-image references, weights, redrawing, exclusion, replay."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,13 @@ def jittered(crop, parameters, sample):
     return image.permute(1, 2, 0).numpy()
 
 
+def separate(images, parameters, augment):
+    """Images changed in each way by itself (K, B, C, H, W), and the weights (B, K) of the ways."""
+    alone = [replace(augment, operations=(name,), combine="blend", min_change=0) for name in augment.operations]
+    results = torch.stack([one.apply(images, parameters)[0] for one in alone])
+    return results, augment.changes(images, parameters).weights
+
+
 def reference(crop, name, parameters, sample, grid=2):
     if name == "rotation":
         return rotated(crop, float(parameters["angle"][sample]))
@@ -84,7 +92,8 @@ def test_each_operation_equals_its_reference(size, grid):
     images = rand_images(5, 3, *size).double()
     augment = LocalAugmentation(grid=grid, tries=1, min_change=0)
     parameters = draw(augment, images)
-    results, weights, masks = augment.separate(images, parameters)
+    results, weights = separate(images, parameters, augment)
+    masks = augment.apply(images, parameters)[1]
     for i in range(len(images)):
         rows, cols = rectangle(parameters, i)
         image = images[i].permute(1, 2, 0).numpy()
@@ -104,11 +113,10 @@ def test_blend_is_the_weighted_mean_inside_and_nothing_outside():
     images = rand_images(6, 3, 64, 64).double()
     augment = LocalAugmentation(tries=1)
     parameters = draw(augment, images)
-    results, weights, masks = augment.separate(images, parameters)
-    blended, blended_masks = augment.apply(images, parameters)
+    results, weights = separate(images, parameters, augment)
+    blended, masks = augment.apply(images, parameters)
     expected = sum(result * weight.view(-1, 1, 1, 1) for result, weight in zip(results, weights.T, strict=True))
     torch.testing.assert_close(blended, torch.where(masks, expected, images))
-    assert torch.equal(blended_masks, masks)
     assert torch.equal(torch.where(masks, images, blended), images)
     assert ((blended != images) & masks).flatten(1).any(dim=1).all()
 
@@ -121,7 +129,7 @@ def test_sample_is_the_result_of_one_operation_drawn_by_weight():
         name: value if name in ("order", "sides", "patience") else value[:1].expand(4000, *value.shape[1:])
         for name, value in parameters.items()
     }
-    results, weights, _ = augment.separate(images[:1], {name: value[:1] for name, value in fixed.items()})
+    results, weights = separate(images[:1], {name: value[:1] for name, value in fixed.items()}, augment)
     drawn, _ = augment.apply(images, fixed)
     counts = torch.stack([(drawn == result[0]).flatten(1).all(dim=1).sum() for result in results]).numpy()
     assert counts.sum() == 4000
@@ -161,9 +169,6 @@ def test_images_without_anything_to_change_stay_as_they_are(combine, weighting):
     changed, masks = augment(images, torch.Generator().manual_seed(0))
     assert torch.equal(changed[[0, 2]], images[[0, 2]])
     assert masks.flatten(1).any(dim=1).tolist() == [False, True, False]
-    _, weights, masks = augment.separate(images, draw(augment, images))
-    assert (weights.sum(dim=1) > 0).tolist() == [False, True, False]
-    assert masks.flatten(1).any(dim=1).tolist() == [False, True, False]
 
 
 def test_a_plain_colour_changes_by_jitter_alone():
@@ -187,10 +192,10 @@ def test_places_are_redrawn_until_something_changes():
     assert often.all()
     augment = LocalAugmentation(tries=20)
     parameters = draw(augment, images)
-    settled = augment.settle(images, parameters)
+    masks = augment.apply(images, parameters)[1]
     for i in range(len(images)):
         # The first place that overlaps with the object far enough; those before it do hardly.
-        number = int((parameters["top"][i] == settled["top"][i]).nonzero()[0])
+        number = next(n for n in range(20) if masks[i, 0][rectangle(parameters, i, n)].sum() == masks[i].sum())
         for earlier in range(number):
             rows, cols = rectangle(parameters, i, earlier)
             assert max(0, 32 - rows.start) * max(0, 32 - cols.start) <= 0.4 * (rows.stop - rows.start) * (
@@ -232,12 +237,6 @@ def test_parameters_replay_a_call(combine):
     again, again_masks = augment.apply(images, parameters)
     assert torch.equal(changed, again)
     assert torch.equal(masks, again_masks)
-    settled = augment.settle(images, parameters)
-    assert augment.settle(images, settled) is settled
-    from_settled, from_settled_masks = augment.apply(images, settled)
-    assert torch.equal(from_settled, changed)
-    assert torch.equal(from_settled_masks, masks)
-    assert torch.equal(augment.apply_to_masks(torch.zeros(5, 1, 64, 64), settled), masks.float())
     torch.manual_seed(3)
     first = augment(images)[0]
     torch.manual_seed(3)
@@ -246,7 +245,7 @@ def test_parameters_replay_a_call(combine):
 
 def test_masks_need_to_know_the_images():
     augment = LocalAugmentation()
-    with pytest.raises(ValueError, match="settle"):
+    with pytest.raises(NotImplementedError, match="depends on the images"):
         augment.apply_to_masks(torch.zeros(1, 1, 64, 64), augment.sample((1, 3, 64, 64)))
 
 
@@ -256,9 +255,6 @@ def test_kornia_augments_and_replays_images():
     changed = pipeline(images)
     assert (changed != images).flatten(1).any(dim=1).all()
     assert torch.equal(pipeline(images, params=pipeline._params), changed)
-    with_masks = AugmentationSequential(KorniaAugmentation(LocalAugmentation()), data_keys=["input", "mask"])
-    with pytest.raises(ValueError, match="settle"):
-        with_masks(images, torch.zeros(6, 1, 64, 64))
 
 
 def test_grey_tensors_of_one_channel():

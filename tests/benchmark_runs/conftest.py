@@ -14,7 +14,6 @@ TINY = {
         "image_size": 32,
         "sdc_layers": 1,
         "sdc_width": 3,
-        "textures": None,
         "max_updates": 2,
     },
     "DynamicLocalAugmentation": {"backbone": "resnet10t", "image_size": 32, "max_updates": 2, "mc_samples": 2},

@@ -1,14 +1,13 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The autoencoder: size, dilation rates, skips and shapes."""
+"""The autoencoder: size, dilation rates and shapes."""
 
 import pytest
 import torch
 from torch import nn
 
 from anomalib_ssl.models.autoencoder_projection.network import (
-    ConvexCombination,
     SDCAutoencoder,
     StackedDilatedConvolution,
     default_dilations,
@@ -27,10 +26,7 @@ def count(**arguments) -> int:
     [
         ({}, 9_843_331, 9.84),
         ({"image_size": (512, 512)}, 13_501_571, 13.50),
-        ({"image_size": (512, 512), "skip": "ccm"}, 13_505_606, 13.51),
-        ({"image_size": (512, 512), "fuse": True}, 18_813_059, 18.81),
         ({"image_size": (512, 512), "widths": (64, 128, 256)}, 17_470_723, 17.47),
-        ({"image_size": (512, 512), "widths": (64, 128, 256), "fuse": True}, 22_782_211, 22.78),
     ],
 )
 def test_number_of_parameters(arguments, exact, millions):
@@ -89,11 +85,10 @@ def test_stack_equals_convolutions_side_by_side():
     torch.testing.assert_close(stack(features), torch.cat(expected, dim=1).relu() / (1 + 1e-5) ** 0.5)
 
 
-@pytest.mark.parametrize("skip", ["none", "ccm"])
 @pytest.mark.parametrize("size", [(64, 64), (40, 72)])
-def test_reconstructions_have_the_shape_and_range_of_images(skip, size):
+def test_reconstructions_have_the_shape_and_range_of_images(size):
     torch.manual_seed(0)
-    autoencoder = SDCAutoencoder(size, **TINY, skip=skip, fuse=True)
+    autoencoder = SDCAutoencoder(size, **TINY)
     images = torch.rand(2, 3, *size)
     reconstruction = autoencoder(images)
     assert reconstruction.shape == images.shape
@@ -104,29 +99,19 @@ def test_reconstructions_have_the_shape_and_range_of_images(skip, size):
     assert unused == []
 
 
-def test_without_skips_all_passes_through_the_bottleneck():
+def test_all_passes_through_the_bottleneck():
     torch.manual_seed(0)
     images = torch.rand(1, 3, 32, 32)
-    for skip, leaks in (("none", False), ("ccm", True)):
-        autoencoder = SDCAutoencoder((32, 32), **TINY, skip=skip).eval()
-        autoencoder.bottleneck.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
-        with torch.no_grad():
-            one, other = autoencoder(images), autoencoder(1 - images)
-        assert torch.equal(one, other) != leaks
+    autoencoder = SDCAutoencoder((32, 32), **TINY).eval()
+    autoencoder.bottleneck.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    with torch.no_grad():
+        assert torch.equal(autoencoder(images), autoencoder(1 - images))
 
 
 def test_each_convolution_has_a_batch_norm_of_its_own():
     modules = [module for module in SDCAutoencoder((64, 64), **TINY).modules() if isinstance(module, nn.BatchNorm2d)]
     # Two for each level down and up, one for each way up and each stack.
     assert len({id(module) for module in modules}) == len(modules) == 6 + 6 + 3 + 2
-
-
-def test_gate_mixes_and_starts_near_the_decoder():
-    gate = ConvexCombination(2)
-    encoded, decoded = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
-    torch.testing.assert_close(gate(encoded, decoded), torch.full((1, 2, 4, 4), 0.1192), atol=1e-4, rtol=0)
-    gate.gate.bias.data.fill_(100)
-    torch.testing.assert_close(gate(encoded, decoded), encoded)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +125,6 @@ def test_gate_mixes_and_starts_near_the_decoder():
         ({"sdc_width": 0}, "sdc_width"),
         ({"dilations": ()}, "dilations"),
         ({"dilations": (1, 0)}, "dilations"),
-        ({"skip": "unet"}, "skip"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):

@@ -9,7 +9,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.cutpaste import CutPasteModel
-from anomalib_ssl.models.cutpaste.network import build_head
 from anomalib_ssl.scoring import NotFittedError, upsample
 
 
@@ -23,7 +22,7 @@ def fitted() -> CutPasteModel:
     model = CutPasteModel(map_sigma=0.0)
     model.eval()
     with torch.no_grad():
-        model.density.fit(model.pooled_features(rand_images(8, seed=1)))
+        model.fit([rand_images(8, seed=1)])
     return model
 
 
@@ -40,7 +39,7 @@ def test_training_gives_logits_and_evaluation_scores_with_maps(fitted):
 
 def test_map_equals_gradcam_by_autograd(fitted):
     images = rand_images(3)
-    activations = fitted.activations(images).detach().requires_grad_()
+    activations = fitted.backbone.scored(images).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(fitted.density(activations.mean(dim=(2, 3))).sum(), activations)
     maps = (gradient.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True).relu()
     expected = F.interpolate(maps, size=(64, 64), mode="bilinear").detach()
@@ -73,25 +72,6 @@ def test_scores_do_not_depend_on_the_batch(fitted):
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=0)
 
 
-def test_softmax_score_is_the_probability_of_a_paste():
-    torch.manual_seed(0)
-    model = CutPasteModel(score="softmax").eval()
-    with torch.no_grad():
-        pooled = model.pooled_features(rand_images())
-        model.density.fit(pooled)
-        expected = model.head(pooled).softmax(dim=1)[:, 1:].sum(dim=1)
-        torch.testing.assert_close(model(rand_images()).pred_score, expected)
-
-
-def test_images_are_normalised_inside():
-    model = CutPasteModel().eval()
-    images = rand_images()
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    with torch.no_grad():
-        torch.testing.assert_close(model.activations(images), model.backbone((images - mean) / std))
-
-
 def test_scoring_before_fitting_is_an_error():
     with pytest.raises(NotFittedError):
         CutPasteModel().eval()(rand_images())
@@ -102,14 +82,6 @@ def test_state_dict_carries_the_density(fitted):
     loaded.load_state_dict(fitted.state_dict())
     with torch.no_grad():
         assert torch.equal(loaded(rand_images()).pred_score, fitted(rand_images()).pred_score)
-
-
-def test_head_layers():
-    head = build_head(512, (256, 128), 3)
-    assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "Linear"]
-    assert head[0].bias is None
-    assert head(torch.rand(4, 512)).shape == (4, 3)
-    assert len(build_head(512, (), 2)) == 1
 
 
 def test_resnet18_has_its_published_size_and_torchvision_start():
@@ -138,9 +110,7 @@ def test_backbone_without_feature_map_is_refused():
         Backbone("vit_tiny_patch16_224")
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"score": "kde"}, {"map_sigma": -1}, {"head_dims": (0,)}, {"gde_shrinkage": "x"}]
-)
+@pytest.mark.parametrize("arguments", [{"map_sigma": -1}, {"layer": "level8"}, {"gde_shrinkage": "x"}])
 def test_bad_arguments_are_named(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=name.removeprefix("gde_")):

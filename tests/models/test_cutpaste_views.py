@@ -12,7 +12,11 @@ from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
 
 def make_views(variant, *, shift=0, jitter=0.0):
     return CutPasteViews(
-        variant, CutPaste(jitter=0.0), CutPasteScar(jitter=0.0), RandomShift(shift), ColorJitter(*[jitter] * 4)
+        variant,
+        CutPaste(jitter=0.0),
+        CutPasteScar(jitter=0.0, reference_size=None),
+        RandomShift(shift, reference_size=None),
+        ColorJitter(*[jitter] * 4),
     )
 
 
@@ -86,7 +90,7 @@ def cropping_views(variant="3way", *, size=24, scar=None, jitter=0.0):
     return CutPasteViews(
         variant,
         CutPaste(jitter=0.0),
-        scar or CutPasteScar((2, 4), (5, 8), jitter=0.0),
+        scar or CutPasteScar((2, 4), (5, 8), jitter=0.0, reference_size=None),
         RandomShift(8),
         ColorJitter(*[jitter] * 4),
         RandomCrop(size),

@@ -10,7 +10,7 @@ import torch
 
 from anomalib_ssl import SSM
 from anomalib_ssl.models.ssm.loss import SSMLoss
-from anomalib_ssl.models.ssm.masking import RandomMasks
+from anomalib_ssl.models.ssm.masking import random_masks, random_partition
 
 pytestmark = pytest.mark.gpu
 
@@ -30,13 +30,9 @@ def no_synchronisation():
     torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("per_sample", [False, True])
-@pytest.mark.parametrize("uncover_probability", [0.0, 0.5])
 @pytest.mark.parametrize("half", [False, True])
-def test_no_host_synchronisation_in_a_training_step(
-    per_sample, uncover_probability, half, no_synchronisation, monkeypatch
-):
-    model = make(per_sample=per_sample, uncover_probability=uncover_probability).cuda().train()
+def test_no_host_synchronisation_in_a_training_step(half, no_synchronisation, monkeypatch):
+    model = make().cuda().train()
     logged = {}
     monkeypatch.setattr(model, "log", lambda name, value, **kwargs: logged.update({name: value}))
     monkeypatch.setattr(model, "log_dict", lambda values, **kwargs: logged.update(values))
@@ -56,32 +52,27 @@ def test_no_host_synchronisation_in_a_training_step(
     assert all(value.isfinite() for value in logged.values())
 
 
-def test_seed_decides_the_masks_wherever_they_are_drawn():
-    draw, images = RandomMasks((2, 4, 8), per_sample=True, uncover_probability=0.5), rand_images().cuda()
-    generator = torch.Generator("cuda")
+def test_seed_decides_the_masks():
     masks = []
-    for seed, host_seed in ((0, 1), (0, 2), (3, 1)):
-        torch.manual_seed(host_seed)
-        masks.append(draw(images, generator.manual_seed(seed)))
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        masks.append(random_masks((64, 64), (2, 4, 8), device="cuda"))
     assert masks[0].device.type == "cuda"
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
-    torch.manual_seed(0)
-    first = draw(images)
-    torch.manual_seed(0)
-    assert torch.equal(draw(images), first)
 
 
 def test_loss_and_maps_are_those_of_the_cpu(monkeypatch):
     # Convolutions round to ten bits otherwise.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     images, model = rand_images(), make(refinement_passes=1).eval()
+    model.fit_statistics([images])
     with torch.no_grad():
         expected = model(images).anomaly_map
         result = model.cuda()(images.cuda()).anomaly_map.cpu()
     torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-3)
     generator = torch.Generator().manual_seed(0)
-    masks = RandomMasks((4,))(images, generator)
+    masks = random_partition((64, 64), 4, generator=generator)
     arguments = (images, torch.rand(3, *images.shape, generator=generator), masks.expand(-1, 4, -1, -1, -1), masks)
     on_device = SSMLoss()(*(argument.cuda() for argument in arguments))
     for value, other in zip(SSMLoss()(*arguments), on_device, strict=True):

@@ -29,19 +29,19 @@ def model() -> SSM:
         cell_sizes=(16, 32),
         map_sigma=1.0,
         refinement_ratio=0.6,
-        inference_chunk=5,
-        uncovered_error="lowest",
         seed=0,
         visualizer=False,
         post_processor=False,
         evaluator=False,
     ).eval()
+    model.model.refinement.chunk = 5
+    model.fit_statistics([model.pre_processor(rand_images(1))])
     maps = [model.model.refine(model.pre_processor(rand_images(batch)), 1)[0].anomaly_map.flatten() for batch in (1, 4)]
     values = torch.cat(maps).sort().values
     middle = values[len(values) * 4 // 10 : len(values) * 6 // 10]
     widest = middle.diff().argmax()
     assert middle.diff()[widest] > 1e-4
-    model.model.refinement.threshold.copy_(middle[widest : widest + 2].mean())
+    model.model.refinement.threshold = float(middle[widest : widest + 2].mean())
     return model
 
 

@@ -6,16 +6,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
-from anomalib_ssl.models.ssm.masking import (
-    RandomMasks,
-    checkerboards,
-    compose,
-    random_partition,
-    random_uncovered,
-    scaled_cells,
-)
+from anomalib_ssl.models.ssm.masking import checkerboards, compose, random_masks, random_partition, scaled_cells
 
 
 def seeded(seed=0):
@@ -32,34 +24,33 @@ def cells_of(masks, cell):
 
 @pytest.mark.parametrize(("size", "cell", "num_masks"), [((32, 32), 4, 3), ((16, 48), 2, 2), ((24, 24), 8, 9)])
 def test_every_pixel_is_hidden_exactly_once(size, cell, num_masks):
-    masks = random_partition(size, cell, num_masks, batch_size=5, generator=seeded())
-    assert masks.shape == (num_masks, 5, 1, *size)
+    masks = random_partition(size, cell, num_masks, generator=seeded())
+    assert masks.shape == (num_masks, 1, 1, *size)
     assert masks.dtype == torch.float32
-    assert torch.equal((1 - masks).sum(dim=0), torch.ones(5, 1, *size))
+    assert torch.equal((1 - masks).sum(dim=0), torch.ones(1, 1, *size))
     hidden = (1 - cells_of(masks, cell)).sum(dim=(-1, -2, -3))
     assert hidden.max() - hidden.min() <= 1
 
 
 def test_partitions_are_uniform_and_independent():
-    cells = cells_of(random_partition((8, 8), 2, 3, 6000, generator=seeded()), 2).squeeze(2)
+    generator, draws = seeded(), 3000
+    masks = torch.cat([random_partition((8, 8), 2, 3, generator=generator) for _ in range(draws)], dim=1)
+    cells = cells_of(masks, 2).squeeze(2)
     # 16 cells, of which 6, 5 and 5 are hidden; five standard deviations of the frequencies.
     for mask, share in zip(1 - cells, (6 / 16, 5 / 16, 5 / 16), strict=True):
-        assert (mask.mean(dim=0) - share).abs().max() < 5 * (share * (1 - share) / 6000) ** 0.5
+        assert (mask.mean(dim=0) - share).abs().max() < 5 * (share * (1 - share) / draws) ** 0.5
     # Two given cells share a mask as often as two of 16 drawn without replacement do.
     together = (cells[:, :, 0, 0] == cells[:, :, 0, 1]).all(dim=0).float().mean()
     expected = (6 * 5 + 5 * 4 + 5 * 4) / (16 * 15)
-    assert together == pytest.approx(expected, abs=5 * (expected * (1 - expected) / 6000) ** 0.5)
+    assert together == pytest.approx(expected, abs=5 * (expected * (1 - expected) / draws) ** 0.5)
 
 
 def test_seed_decides():
-    draw = RandomMasks((2, 4, 8))
-    images = torch.zeros(2, 3, 16, 16)
-    assert torch.equal(draw(images, seeded()), draw(images, seeded()))
     torch.manual_seed(0)
-    first = draw(images)
+    first = random_masks((16, 16), (2, 4, 8))
     torch.manual_seed(0)
-    assert torch.equal(draw(images), first)
-    assert not torch.equal(draw(images), first)
+    assert torch.equal(random_masks((16, 16), (2, 4, 8)), first)
+    assert not torch.equal(random_masks((16, 16), (2, 4, 8)), first)
 
 
 def test_checkerboards_are_complements_whose_neighbours_differ():
@@ -72,51 +63,18 @@ def test_checkerboards_are_complements_whose_neighbours_differ():
 
 
 def test_cell_sizes_are_drawn_equally_often():
-    draw, images, generator = RandomMasks((2, 4, 8)), torch.zeros(1, 3, 8, 16), seeded()
+    torch.manual_seed(0)
     counts = {2: 0, 4: 0, 8: 0}
     for _ in range(600):
-        masks = RandomMasks((2, 4, 8), num_masks=2)(images, generator)[0, 0, 0].numpy()
+        masks = random_masks((8, 16), (2, 4, 8), num_masks=2)[0, 0, 0].numpy()
         counts[next(k for k in (8, 4, 2) if np.array_equal(masks, masks[::k, ::k].repeat(k, 0).repeat(k, 1)))] += 1
     assert all(abs(count - 200) < 5 * (600 * 2 / 9) ** 0.5 for count in counts.values())
-    assert draw.cell_sizes == (2, 4, 8)
-
-
-def test_masks_per_sample_differ():
-    masks = RandomMasks((2,), per_sample=True)(torch.zeros(4, 3, 16, 16), seeded())
-    assert masks.shape == (3, 4, 1, 16, 16)
-    assert all(not torch.equal(masks[:, 0], masks[:, other]) for other in range(1, 4))
-    assert RandomMasks((2,))(torch.zeros(4, 3, 16, 16), seeded()).shape == (3, 1, 1, 16, 16)
-
-
-def test_uncovered_is_all_but_a_rectangle_of_blocks():
-    uncovered = random_uncovered((32, 48), 8, 300, generator=seeded())
-    assert uncovered.shape == (300, 1, 32, 48)
-    covered = 1 - cells_of(uncovered, 8)
-    areas = set()
-    for region in covered[:, 0].numpy():
-        labels, count = ndimage.label(region)
-        (found,) = ndimage.find_objects(labels)
-        assert count == 1
-        assert region[found].all()
-        areas.add(region.sum())
-    assert min(areas) == 1
-    assert max(areas) == 24
-
-
-def test_uncovering_in_training_hides_each_pixel_at_most_once():
-    images = torch.zeros(64, 3, 32, 32)
-    masks = RandomMasks((2, 4, 8), per_sample=True, uncover_probability=0.5)(images, seeded())
-    times_hidden = (1 - masks).sum(dim=0)
-    assert set(times_hidden.unique().tolist()) == {0.0, 1.0}
-    partly = (times_hidden.amin(dim=(1, 2, 3)) == 0).float().mean()
-    assert 0.3 < partly < 0.7
-    whole = RandomMasks((2, 4, 8), per_sample=True)(images, seeded())
-    assert ((1 - whole).sum(dim=0) == 1).all()
 
 
 def test_composite_takes_each_pixel_from_where_it_was_hidden():
     masks = random_partition((8, 8), 2, 3, generator=seeded())
-    uncovered = random_uncovered((8, 8), 4, generator=torch.Generator().manual_seed(3))
+    uncovered = torch.zeros(1, 1, 8, 8)
+    uncovered[..., 2:, :5] = 1
     images = torch.rand(2, 3, 8, 8, generator=seeded())
     restored = torch.arange(1.0, 4.0).view(3, 1, 1, 1, 1).expand(3, 2, 3, 8, 8)
     shown = masks.maximum(uncovered)
@@ -130,23 +88,19 @@ def test_composite_takes_each_pixel_from_where_it_was_hidden():
 
 
 def test_cells_scale_with_the_image():
-    assert scaled_cells((4, 8, 16), (256, 256), 256) == (4, 8, 16)
-    assert scaled_cells((4, 8, 16), (128, 192), 256) == (2, 4, 8)
-    assert scaled_cells((4, 8), (128, 128), None) == (4, 8)
+    assert scaled_cells((4, 8, 16), (256, 256)) == (4, 8, 16)
+    assert scaled_cells((4, 8, 16), (128, 192)) == (2, 4, 8)
 
 
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: scaled_cells((4, 8, 16), (304, 304), 256), "cell_sizes .* 304 x 304"),
-        (lambda: scaled_cells((1,), (64, 64), 256), "at least 1 pixel"),
-        (lambda: scaled_cells((), (64, 64), 256), "cell_sizes"),
+        (lambda: scaled_cells((4, 8, 16), (304, 304)), "cell_sizes .* 304 x 304"),
+        (lambda: scaled_cells((1,), (64, 64)), "at least 1 pixel"),
+        (lambda: scaled_cells((), (64, 64)), "cell_sizes"),
         (lambda: random_partition((16, 16), 3), "cell must divide"),
         (lambda: random_partition((16, 16), 0), "cell"),
         (lambda: random_partition((16, 16), 8, num_masks=5), "num_masks"),
-        (lambda: RandomMasks((2,), num_masks=1), "num_masks"),
-        (lambda: RandomMasks((2,), uncover_probability=1.5), "uncover_probability"),
-        (lambda: RandomMasks(()), "cell_sizes"),
     ],
 )
 def test_bad_arguments_are_named(call, named):

@@ -35,7 +35,8 @@ def save_checkpoint(model, mvtec_root, folder) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, mvtec_root) -> Path:
     """An SSM for images twice as wide as high."""
-    model = SSM((4, 8, 8), (32, 64), 2, cell_sizes=(4, 16), reference_size=None, map_sigma=2.0, visualizer=False)
+    arguments = {"image_size": (32, 64), "max_updates": 2, "cell_sizes": (32, 128), "map_sigma": 2.0}
+    model = SSM((4, 8, 8), **arguments, visualizer=False)
     return save_checkpoint(model, mvtec_root, tmp_path_factory.mktemp("ssm"))
 
 
@@ -168,12 +169,12 @@ def test_what_is_no_checkpoint_or_no_image_is_named(checkpoint, mvtec_root, tmp_
         refine(checkpoint, tmp_path / "empty")
 
 
-def test_a_threshold_that_was_not_calibrated_is_named(mvtec_root, tmp_path):
-    model = SSM((4, 8, 8), 32, 1, cell_sizes=(16, 32), threshold_quantile=0.9, visualizer=False)
-    model.fit_statistics = lambda images: None
-    path = save_checkpoint(model, mvtec_root, tmp_path)
-    with pytest.raises(ValueError, match="before the threshold was calibrated"):
-        refine(path, mvtec_root / "plate/test/good/000.png")
+def test_a_checkpoint_that_is_not_for_scoring_is_named(checkpoint, mvtec_root, tmp_path):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["state_dict"]["model.num_fitted"].zero_()
+    torch.save(saved, tmp_path / "broken_off.ckpt")
+    with pytest.raises(ValueError, match=r"broken_off\.ckpt' was written while a run broke off"):
+        refine(tmp_path / "broken_off.ckpt", mvtec_root / "plate/test/good/000.png")
 
 
 def test_as_many_recordings_as_images():

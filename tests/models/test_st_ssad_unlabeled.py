@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from anomalib.data import AnomalibDataset, Folder, MVTecAD
+from anomalib.data import AnomalibDataset, Folder, MVTecAD, MVTecAD2, MVTecLOCO
 from anomalib.engine import Engine
 from PIL import Image
 
 from anomalib_ssl import STSSAD
-from anomalib_ssl.models.st_ssad import unlabeled
-from anomalib_ssl.models.st_ssad.unlabeled import ImagePool, find_unlabeled, read_unlabeled
+from anomalib_ssl.models.st_ssad import image_pool, unlabeled
+from anomalib_ssl.models.st_ssad.image_pool import ImagePool, read_unlabeled
+from anomalib_ssl.models.st_ssad.unlabeled import find_unlabeled
 
 SMALL = {
     "backbone": "test_resnet",
@@ -39,7 +40,7 @@ def mvtec(root, **kwargs):
 
 
 def test_test_split_is_transductive(mvtec_root):
-    for source in ("test", "val"):  # anomalib's default: the validation split is the test split
+    for source in ("test", "val", None):  # anomalib's default: the validation split is the test split
         found = find_unlabeled(source, trainer_of(mvtec(mvtec_root)))
         assert found.transductive
         assert {path.split("/")[-2] for path in found.paths} == {"good", "spot"}
@@ -60,7 +61,7 @@ def test_a_part_of_the_test_split_as_validation_split_is_not(mvtec_root):
 def test_folder(tmp_path, mvtec_root):
     plate = mvtec_root / "plate"
     shutil.copytree(plate / "test", tmp_path / "incoming")
-    found = find_unlabeled(tmp_path / "incoming", trainer_of(mvtec(mvtec_root)))
+    found = find_unlabeled(str(tmp_path / "incoming"), trainer_of(mvtec(mvtec_root)))
     assert (len(found.paths), found.transductive) == (8, False)
     # The very files of the test split, and the training images beside them.
     found = find_unlabeled(str(plate), trainer_of(mvtec(mvtec_root)))
@@ -71,27 +72,43 @@ def test_folder(tmp_path, mvtec_root):
 @pytest.mark.parametrize(
     ("source", "options", "named"),
     [
-        (None, {}, "unlabeled_source must be given: 'val' or 'test' .* folder"),
-        ("val", {"val_split_mode": "none"}, "there is no validation split"),
+        ("val", {"val_split_mode": "none"}, r"there is no validation split \(val_split_mode='none'\)"),
         ("val", {"val_split_mode": "from_train"}, "training images, which are normal"),
         ("val", {"val_split_mode": "synthetic"}, "its anomalies are synthetic"),
         ("test", {"test_split_mode": "synthetic"}, "its anomalies are synthetic"),
-        ("val", {"test_split_mode": "synthetic"}, "its anomalies are synthetic"),
+        ("val", {"test_split_mode": "synthetic"}, r"its anomalies are synthetic.* \(test_split_mode='synthetic'\)"),
     ],
 )
-def test_what_cannot_be_tuned_by_is_refused(mvtec_root, source, options, named):
+def test_what_cannot_be_tuned_by_is_refused_and_no_default(mvtec_root, source, options, named):
+    trainer = trainer_of(mvtec(mvtec_root, **options))
     with pytest.raises(ValueError, match=named):
-        find_unlabeled(source, trainer_of(mvtec(mvtec_root, **options)))
+        find_unlabeled(source, trainer)
+    if source == "val":
+        assert find_unlabeled(None, trainer) is None
+
+
+@pytest.mark.parametrize("datamodule", [MVTecAD2(), MVTecLOCO()])
+def test_validation_images_that_a_data_set_says_are_normal(datamodule):
+    trainer = SimpleNamespace(datamodule=datamodule)
+    with pytest.raises(ValueError, match=r"the validation images of MVTec.* are normal"):
+        find_unlabeled("val", trainer)
+    assert find_unlabeled(None, trainer) is None
+
+
+def test_no_datamodule_has_no_default(caplog):
+    assert find_unlabeled(None, trainer_of(None)) is None
+    assert "The augmentation is not tuned" in caplog.text
+    assert "needs a datamodule of anomalib" in caplog.text
 
 
 def test_normal_and_missing_folders_are_refused(tmp_path, mvtec_root):
     trainer = trainer_of(mvtec(mvtec_root))
     with pytest.raises(ValueError, match="training images are normal"):
-        find_unlabeled(mvtec_root / "plate/train", trainer)
+        find_unlabeled(str(mvtec_root / "plate/train"), trainer)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        find_unlabeled(tmp_path / "nowhere", trainer)
+        find_unlabeled(str(tmp_path / "nowhere"), trainer)
     with pytest.raises(ValueError, match="no images"):
-        find_unlabeled(tmp_path, trainer)
+        find_unlabeled(str(tmp_path), trainer)
     with pytest.raises(ValueError, match="needs a datamodule"):
         find_unlabeled("test", trainer_of(None))
 
@@ -166,11 +183,10 @@ def test_images_are_those_that_the_test_sees(mvtec_root):
 def test_pool():
     images = torch.arange(10).view(10, 1, 1, 1).expand(10, 3, 2, 2) / 255
     pool = ImagePool(images.split(4))
-    drawn = [
-        (255 * pool.draw(6, torch.Generator().manual_seed(seed))[:, 0, 0, 0]).round().tolist() for seed in (0, 0, 1)
-    ]
-    assert drawn[0] == drawn[1] != drawn[2]
-    assert len(set(drawn[0])) == 6
+    torch.manual_seed(0)
+    first, second = ((255 * pool.draw(6)[:, 0, 0, 0]).round().tolist() for _ in range(2))
+    assert first != second
+    assert len(set(first)) == len(set(second)) == 6
     assert sorted((255 * pool.draw(99)[:, 0, 0, 0]).round().tolist()) == list(range(10))
     with pytest.raises(ValueError, match="one size"):
         ImagePool([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5)])
@@ -178,6 +194,7 @@ def test_pool():
 
 def test_large_sets_are_cut(monkeypatch, mvtec_root):
     monkeypatch.setattr(unlabeled, "MOST_IMAGES", 5)
+    monkeypatch.setattr(image_pool, "MOST_IMAGES", 5)
     assert len(find_unlabeled("test", trainer_of(mvtec(mvtec_root))).paths) == 5
     assert len(ImagePool(torch.zeros(2, 3, 4, 4) for _ in range(10))) == 5
 
@@ -190,7 +207,7 @@ def test_gray_images_and_other_suffixes_in_a_folder(tmp_path, mvtec_root):
         name="plate", normal_dir=mvtec_root / "plate/train/good", test_split_mode="none", val_split_mode="none"
     )
     trainer = trainer_of(datamodule)
-    found = find_unlabeled(tmp_path, trainer)
+    found = find_unlabeled(str(tmp_path), trainer)
     model = STSSAD(**SMALL)
     pool = read_unlabeled(found.paths, trainer, model.pre_processor, torch.device("cpu"))
     assert pool.images.shape == (8, 3, 32, 32)

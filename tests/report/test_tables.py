@@ -155,11 +155,11 @@ def test_published_means_alone_stand_only_beside_all_categories():
         ("CutPaste", '{"variant": "normal"}', "image_AUROC", 90.9),
         ("CutPaste", '{"ensemble": 5}', "image_AUROC", 96.1),
         ("CutPaste", '{"ensemble": 3}', "image_AUROC", None),
-        ("CutPaste", '{"backbone": "mobilenetv2_100", "pretrained": true}', "image_AUROC", None),
-        ("CutPaste", '{"backbone": "efficientnet_b4", "pretrained": true}', "image_AUROC", 96.6),
+        ("CutPaste", '{"backbone": "mobilenetv2_100", "pre_trained": true}', "image_AUROC", None),
+        ("CutPaste", '{"backbone": "efficientnet_b4", "pre_trained": true}', "image_AUROC", 96.6),
         ("CutPaste", None, "pixel_AUROC", 88.3),
-        ("CutPaste", '{"mode": "patch"}', "pixel_AUROC", 96.0),
-        ("CutPaste", '{"mode": "patch"}', "image_AUROC", None),
+        ("CutPastePatch", None, "pixel_AUROC", 96.0),
+        ("CutPastePatch", None, "image_AUROC", None),
         ("SSM", None, "image_AUROC", None),
         ("SSM", None, "pixel_AUROC", None),
         ("AutoencoderProjection", None, "pixel_AUROC", 99.2),
@@ -222,7 +222,7 @@ def test_the_stock_table_of_models_with_arguments(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text(
         "accelerator,job_duration,fit_duration,test_duration,seed,model.class_path,model.init_args.image_size,"
-        "model.init_args.max_updates,model.init_args.pretrained,model.init_args.seed,data.class_path,"
+        "model.init_args.max_updates,model.init_args.pre_trained,model.init_args.seed,data.class_path,"
         "data.init_args.category,data.init_args.root,image_AUROC,pixel_AUROC,transductive\n"
         "cpu,3.0,2.0,1.0,5,anomalib.models.CutPaste,64,20,True,0,MVTecAD,tile,x,0.75,,1.0\n",
         encoding="utf-8",
@@ -232,4 +232,4 @@ def test_the_stock_table_of_models_with_arguments(tmp_path):
     assert (row.model, row.dataset, row.category, row.seed) == ("CutPaste", "MVTecAD", "tile", 5)
     assert (row.resolution, row.budget, row.pretrained, row.transductive) == ("64x64", "20 updates", True, True)
     assert (row.image_AUROC, row.pixel_AUROC, row.fit_duration) == (0.75, None, 2.0)
-    assert row.model_args == '{"image_size": "64", "max_updates": "20", "pretrained": "True"}'
+    assert row.model_args == '{"image_size": "64", "max_updates": "20", "pre_trained": "True"}'

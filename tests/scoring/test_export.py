@@ -19,7 +19,7 @@ from anomalib_ssl.scoring import (
 )
 
 SIZE = (30, 26)
-PATCH_SIZE, STRIDE = 12, 4
+WINDOW_SIZE, STRIDE = 12, 4
 
 
 class DenseScoring(nn.Module):
@@ -29,17 +29,17 @@ class DenseScoring(nn.Module):
         super().__init__()
         self.network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.shared = GaussianDensity(8, ridge=1e-3)
-        self.located = LocatedGaussianDensity(8, grid_size(SIZE, PATCH_SIZE, STRIDE), dims=5, log_det=True)
+        self.located = LocatedGaussianDensity(8, grid_size(SIZE, WINDOW_SIZE, STRIDE), dims=5)
 
     def features(self, images):
-        return map_windows(images, self.network, PATCH_SIZE, STRIDE, chunk=None)
+        return map_windows(images, self.network, WINDOW_SIZE, STRIDE, chunk=None)
 
     def forward(self, images):
         features = self.features(images)
         shared, located = density_map(self.shared, features), self.located(features)
         return (
-            gaussian_upsample(shared, SIZE, PATCH_SIZE, STRIDE, sigma=3.0, normalize_overlap=True),
-            gaussian_upsample(located, SIZE, PATCH_SIZE, STRIDE, sigma=3.0),
+            gaussian_upsample(shared, SIZE, WINDOW_SIZE, STRIDE, sigma=3.0, normalize_overlap=True),
+            gaussian_upsample(located, SIZE, WINDOW_SIZE, STRIDE, sigma=3.0),
         )
 
 
@@ -50,7 +50,7 @@ def test_onnx_with_another_batch_size_equals_eager(tmp_path):
     model = DenseScoring().eval()
     with torch.no_grad():
         features = model.features(torch.rand(24, 3, *SIZE))
-        model.shared.fit_batches([as_rows(features)])
+        model.shared.fit([as_rows(features)])
         model.located.fit(lambda: [features])
         path = tmp_path / "model.onnx"
         batch = {0: torch.export.Dim("batch")}

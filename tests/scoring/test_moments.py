@@ -29,6 +29,7 @@ def streamed(x, batches):
     return moments
 
 
+EPS = torch.finfo(torch.float64).eps
 BATCHINGS = (1, 7, 300, [0, 2, 100, 0, 198])
 
 
@@ -55,11 +56,25 @@ def test_an_offset_far_larger_than_the_spread_is_harmless():
 @pytest.mark.parametrize("shrinkage", ["ridge", "ledoit_wolf"])
 def test_fit_of_batches_equals_fit_of_all(shrinkage, l2_normalize, batches, num):
     x, y = features(num), features(20, seed=1)
-    expected = GaussianDensity(12, shrinkage, l2_normalize, ridge=1e-5).double().fit(x)
-    result = GaussianDensity(12, shrinkage, l2_normalize, ridge=1e-5).double().fit_batches(iter(x.split(batches)))
-    assert result.num_samples == num
-    torch.testing.assert_close(result(y), expected(y), rtol=1e-7, atol=0)
-    torch.testing.assert_close(result.gradient(y), expected.gradient(y), rtol=1e-6, atol=1e-6)
+    expected = GaussianDensity(12, shrinkage, l2_normalize, ridge=1e-5).double().fit([x])
+    result = GaussianDensity(12, shrinkage, l2_normalize, ridge=1e-5).double().fit(iter(x.split(batches)))
+    assert result.num_fitted == num
+
+    # What rounding may do to both fits. Each entry of the covariance is a mean of products of deviations from a shift
+    # within the features, and its factor is that of a matrix so far off again; with precision P an error of E changes
+    # scores d'Pd / 2 by a part of |P||E|, and gradients Pd by that part of their length. Means are sums as well.
+    scaled, length = (F.normalize(y), y.norm(dim=1)) if l2_normalize else (y, torch.ones(20))
+    extent = torch.cdist(*[F.normalize(x) if l2_normalize else x] * 2).max()
+    precision = expected.whitening.T @ expected.whitening
+    norm = torch.linalg.matrix_norm(precision, 2)
+    difference = scaled - expected.mean
+    part = 2 * EPS * (num + 12**2) * extent**2 * norm
+    shift = 2 * EPS * (num * extent + 12 * difference.norm(dim=1))
+    scores = expected(y)
+    assert part < 1e-3
+    assert ((result(y) - scores).abs() <= part * scores + norm.sqrt() * (2 * scores).sqrt() * shift).all()
+    allowed = (part * (difference @ precision).norm(dim=1) + norm * shift) / length
+    assert ((result.gradient(y) - expected.gradient(y)).norm(dim=1) <= allowed).all()
 
 
 @pytest.mark.parametrize("l2_normalize", [True, False])
@@ -67,11 +82,11 @@ def test_fit_of_batches_equals_sklearn(l2_normalize):
     x, y = features(), features(20, seed=1)
     scaled_x, scaled_y = (F.normalize(each).numpy() if l2_normalize else each.numpy() for each in (x, y))
 
-    density = GaussianDensity(12, "ledoit_wolf", l2_normalize, ridge=1e-12).double().fit_batches(x.split(7))
+    density = GaussianDensity(12, "ledoit_wolf", l2_normalize, ridge=1e-12).double().fit(x.split(7))
     expected = 0.5 * LedoitWolf().fit(scaled_x).mahalanobis(scaled_y)
     np.testing.assert_allclose(density(y), expected, rtol=1e-7)
 
-    density = GaussianDensity(12, "ridge", l2_normalize).double().fit_batches(x.split(7))
+    density = GaussianDensity(12, "ridge", l2_normalize).double().fit(x.split(7))
     mixture = GaussianMixture(1, covariance_type="full", reg_covar=1e-6).fit(scaled_x)
     normalizer = density(y) + torch.from_numpy(mixture.score_samples(scaled_y))
     np.testing.assert_allclose(normalizer, normalizer.mean().expand(20), rtol=1e-6)
@@ -79,7 +94,7 @@ def test_fit_of_batches_equals_sklearn(l2_normalize):
 
 def test_fit_of_one_large_tensor_is_cut_to_slices():
     x = features(9000, 3)
-    result = GaussianDensity(3, "ledoit_wolf", l2_normalize=False).double().fit(x)
+    result = GaussianDensity(3, "ledoit_wolf", l2_normalize=False).double().fit([x])
     expected = 0.5 * LedoitWolf().fit(x.numpy()).mahalanobis(x[:9].numpy())
     np.testing.assert_allclose(result(x[:9]), expected, rtol=1e-7)
 
@@ -87,7 +102,7 @@ def test_fit_of_one_large_tensor_is_cut_to_slices():
 def test_features_made_under_inference_mode_are_accepted():
     with torch.inference_mode():
         x = features().float()
-    density = GaussianDensity(12).fit_batches(x.split(50))
+    density = GaussianDensity(12).fit(x.split(50))
     assert not density.mean.is_inference()
     assert not density(x.clone().requires_grad_()).isnan().any()
 
@@ -96,8 +111,8 @@ def test_features_made_under_inference_mode_are_accepted():
 @pytest.mark.parametrize("shrinkage", ["ridge", "ledoit_wolf"])
 def test_fit_on_the_device_equals_the_host(shrinkage):
     x, y = features(), features(20, seed=1)
-    host = GaussianDensity(12, shrinkage).double().fit_batches(x.split(50))
-    device = GaussianDensity(12, shrinkage).double().cuda().fit_batches(x.cuda().split(50))
+    host = GaussianDensity(12, shrinkage).double().fit(x.split(50))
+    device = GaussianDensity(12, shrinkage).double().cuda().fit(x.cuda().split(50))
     torch.testing.assert_close(device(y.cuda()).cpu(), host(y), rtol=1e-6, atol=0)
 
 
@@ -116,5 +131,5 @@ def test_bad_batches_are_named(batches, named):
     for l2_normalize in (True, False):
         density = GaussianDensity(4, l2_normalize=l2_normalize)
         with pytest.raises(ValueError, match=named):
-            density.fit_batches(batches)
+            density.fit(batches)
         assert not density.is_fitted

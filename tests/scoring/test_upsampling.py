@@ -15,8 +15,8 @@ def scores(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def reference(maps, patch_size, stride, sigma, normalize_overlap):
-    offsets = np.arange(patch_size) - (patch_size - 1) / 2
+def reference(maps, window_size, stride, sigma, normalize_overlap):
+    offsets = np.arange(window_size) - (window_size - 1) / 2
     kernel = np.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * sigma**2))
     kernel = torch.from_numpy(kernel / kernel.sum())[None, None]
     result = F.conv_transpose2d(maps, kernel, stride=stride)
@@ -25,16 +25,16 @@ def reference(maps, patch_size, stride, sigma, normalize_overlap):
 
 @pytest.mark.parametrize("normalize_overlap", [False, True])
 @pytest.mark.parametrize(
-    ("size", "patch_size", "stride", "sigma"),
+    ("size", "window_size", "stride", "sigma"),
     [((72, 56), 32, 4, 10.0), ((45, 53), 9, 4, 2.0), ((16, 16), 8, 8, 3.0), ((9, 5), 5, 1, 1.0), ((8, 8), 8, 3, 5.0)],
 )
-def test_equals_transposed_convolution(size, patch_size, stride, sigma, normalize_overlap):
-    maps = scores(3, 1, *grid_size(size, patch_size, stride))
-    result = gaussian_upsample(maps, size, patch_size, stride, sigma, normalize_overlap)
-    expected = reference(maps, patch_size, stride, sigma, normalize_overlap)
+def test_equals_transposed_convolution(size, window_size, stride, sigma, normalize_overlap):
+    maps = scores(3, 1, *grid_size(size, window_size, stride))
+    result = gaussian_upsample(maps, size, window_size, stride, sigma, normalize_overlap)
+    expected = reference(maps, window_size, stride, sigma, normalize_overlap)
     assert result.shape == (3, 1, *size)
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
-    single = gaussian_upsample(maps.float(), size, patch_size, stride, sigma, normalize_overlap)
+    single = gaussian_upsample(maps.float(), size, window_size, stride, sigma, normalize_overlap)
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_a_kernel_too_narrow_for_floating_point_is_no_nan():
         (((256, 256), 32, 33), "stride"),
         (((256, 256), 32, 0), "stride"),
         (((256, 256), 32, 4, 0.0), "sigma"),
-        (((20, 256), 32, 4), "patch_size=32"),
+        (((20, 256), 32, 4), "window_size=32"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):

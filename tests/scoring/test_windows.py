@@ -21,7 +21,7 @@ def small_network():
 
 
 @pytest.mark.parametrize(
-    ("size", "patch_size", "stride", "expected"),
+    ("size", "window_size", "stride", "expected"),
     [
         ((256, 256), 32, 4, (57, 57)),
         ((256, 256), 64, 4, (49, 49)),
@@ -30,9 +30,9 @@ def small_network():
         ((10, 10), 3, 5, (2, 2)),
     ],
 )
-def test_grid_size(size, patch_size, stride, expected):
-    assert grid_size(size, patch_size, stride) == expected
-    assert extract_windows(torch.empty(1, 1, *size), patch_size, stride).shape[1:3] == expected
+def test_grid_size(size, window_size, stride, expected):
+    assert grid_size(size, window_size, stride) == expected
+    assert extract_windows(torch.empty(1, 1, *size), window_size, stride).shape[1:3] == expected
 
 
 def test_windows_are_slices_of_the_images():
@@ -78,8 +78,8 @@ def test_any_network_and_any_data_type():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: grid_size((256, 31), 32, 4), "patch_size=32 pixels high and wide, got 256 x 31"),
-        (lambda: grid_size((256, 256), 0, 4), "patch_size"),
+        (lambda: grid_size((256, 31), 32, 4), "window_size=32 pixels high and wide, got 256 x 31"),
+        (lambda: grid_size((256, 256), 0, 4), "window_size"),
         (lambda: grid_size((256, 256), 32, 0), "stride"),
         (lambda: map_windows(images(1, 3, 8, 8), small_network(), 32), "got 8 x 8"),
         (lambda: map_windows(images(1, 3, 8, 8), small_network(), 8, chunk=0), "chunk"),

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
 from torchvision.transforms import v2
 
 from anomalib_ssl import CutPaste
-from anomalib_ssl.training.feed import TrainingFeed
+from anomalib_ssl.training.images.batches import StoredBatches
 
 NUM_IMAGES = 6
 
@@ -255,7 +255,7 @@ class Part(MVTecAD):
 
 class Several(MVTecAD):
     def train_dataloader(self):
-        return [super().train_dataloader()]
+        return [super().train_dataloader(), super().train_dataloader()]
 
 
 def collate(items):
@@ -330,7 +330,7 @@ class Catcher(Callback):
 
     def on_train_start(self, trainer, module):
         feed = trainer.train_dataloader
-        assert isinstance(feed, TrainingFeed)
+        assert isinstance(feed, StoredBatches)
         self.images = weakref.ref(feed.memory.images)
 
 
@@ -424,10 +424,8 @@ class Recorder(Callback):
     def __init__(self):
         self.batches = []
 
-    def on_train_start(self, trainer, module):
-        self.random = torch.rand(()).item()
-
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        self.random = torch.rand(()).item()
         self.batches.append([Path(path).stem for path in batch.image_path])
 
     def on_train_end(self, trainer, module):

@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from torchvision.transforms.v2 import CenterCrop, RandomHorizontalFlip
 
 from anomalib_ssl import AutoencoderProjection
-from anomalib_ssl.training import held_out
-from anomalib_ssl.training.held_out import split_indices
+from anomalib_ssl.training.images import held_out
+from anomalib_ssl.training.images.held_out import split_indices
 
 SMALL = {
     "image_size": 32,

@@ -11,7 +11,7 @@ from anomalib.data import ImageBatch, MVTecADDataset
 from PIL import Image
 from torchvision.transforms import v2
 
-from anomalib_ssl.training.memory import GIB, NotStoredError, check_memory_limits, choose_place, store
+from anomalib_ssl.training.images.memory import GIB, NotStoredError, check_memory_limits, choose_place, store
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)

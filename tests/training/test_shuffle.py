@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 import torch
 
-from anomalib_ssl.training.shuffle import BatchOrder, permutation
+from anomalib_ssl.training.images.shuffle import BatchOrder, permutation
 
 
 @pytest.mark.parametrize(

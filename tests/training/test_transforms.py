@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from anomalib_ssl.training.transforms import compose, runs_on, split_deterministic
+from anomalib_ssl.training.images.transforms import compose, runs_on, split_deterministic
 
 RESIZE, CROP, FLIP = v2.Resize((8, 8)), v2.CenterCrop(6), v2.RandomHorizontalFlip()
 

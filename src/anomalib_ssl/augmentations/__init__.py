@@ -5,16 +5,15 @@
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, PasteAugmentation
 from anomalib_ssl.augmentations.color_jitter import ColorJitter, color_jitter
-from anomalib_ssl.augmentations.compilation import compiled_augmentations
 from anomalib_ssl.augmentations.corruption import LocalCorruption
-from anomalib_ssl.augmentations.cutpaste import CutPaste, cut_paste
-from anomalib_ssl.augmentations.cutpaste_scar import CutPasteScar, cut_paste_scar
+from anomalib_ssl.augmentations.cutpaste import CutPaste
+from anomalib_ssl.augmentations.cutpaste_scar import CutPasteScar
 from anomalib_ssl.augmentations.kornia_augmentation import KorniaAugmentation
 from anomalib_ssl.augmentations.local_augmentation import LocalAugmentation, dynamic_weights
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.random_crop import RandomCrop, crop_images
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
-from anomalib_ssl.augmentations.soft_patch import Rotation, SoftPatch, apply_soft_patch, soft_patch_mask
+from anomalib_ssl.augmentations.soft_patch import Rotation, SoftPatch, soft_patch_mask
 from anomalib_ssl.augmentations.symmetries import Symmetries, flip_and_turn, rotate_and_shift
 
 __all__ = [
@@ -33,12 +32,8 @@ __all__ = [
     "Rotation",
     "SoftPatch",
     "Symmetries",
-    "apply_soft_patch",
     "color_jitter",
-    "compiled_augmentations",
     "crop_images",
-    "cut_paste",
-    "cut_paste_scar",
     "dynamic_weights",
     "flip_and_turn",
     "rotate_and_shift",

@@ -3,19 +3,29 @@
 
 """The contract that every augmentation of this package keeps."""
 
-from abc import ABC, abstractmethod
-from typing import TypeAlias
+from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.checks import check_images
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Parameters: TypeAlias = dict[str, torch.Tensor]
 """Everything random about one call: tensors with one row per sample, replayable and storable with ``torch.save``."""
 
+A = TypeVar("A", bound="DataclassInstance")
 
-class Augmentation(ABC):
+
+@dataclass(frozen=True)
+class Augmentation(metaclass=ABCMeta):
     """A batched random augmentation, split into *sample the parameters* and *apply them*.
 
     Calling it samples and applies at once. :meth:`apply` is a pure function of its two arguments, so that
@@ -23,8 +33,14 @@ class Augmentation(ABC):
     augmentation for ``kornia.augmentation.AugmentationSequential``.
 
     An augmentation has arguments but no state: no weights, no buffers, no device of its own. So it is a frozen
-    dataclass rather than an ``nn.Module``, whose ``apply`` means something else.
+    dataclass rather than an ``nn.Module``, whose ``apply`` means something else. Its fields hold plain data, lists as
+    tuples and paths as strings: :func:`to_mapping` and :func:`from_mapping` lead to a mapping and back.
     """
+
+    def __post_init__(self) -> None:
+        """Make the arguments plain data; augmentations check them afterwards."""
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
 
     @abstractmethod
     def sample(
@@ -81,7 +97,7 @@ class Augmentation(ABC):
         return self.apply(images, self.sample(images.shape, images.device, generator))
 
 
-class PasteAugmentation(Augmentation, ABC):
+class PasteAugmentation(Augmentation):
     """An augmentation that plants an anomaly: whatever it writes is added to existing anomaly masks."""
 
     @abstractmethod
@@ -91,10 +107,6 @@ class PasteAugmentation(Augmentation, ABC):
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Paste into copies of ``images`` (B, C, H, W); the masks (B, 1, H, W) show the pasted pixels."""
         return self.paste(images, parameters).onto(images)
-
-    def apply_(self, images: torch.Tensor, parameters: Parameters) -> None:
-        """Paste into ``images`` (B, C, H, W) in place."""
-        self.paste(images, parameters).write_(images)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Add the pixels that :meth:`apply` writes to anomaly masks (B, C, H, W)."""
@@ -115,3 +127,60 @@ def scaled_pixels(pixels: int, shape: tuple[int, ...] | torch.Size, reference_si
         The rounded size.
     """
     return pixels if reference_size is None else round(pixels * min(shape[-2:]) / reference_size)
+
+
+def from_mapping(kind: type[A] | A, value: A | Mapping[str, Any], name: str) -> A:
+    """Build an augmentation, or another dataclass, from a mapping of its arguments, as a configuration holds it.
+
+    Args:
+        kind: Class of the augmentation, or an augmentation from which arguments that the mapping lacks are taken.
+        value: The augmentation itself, or a mapping, for example a ``dict`` or OmegaConf's ``DictConfig``.
+        name: What errors call it.
+
+    Returns:
+        The augmentation.
+
+    Raises:
+        TypeError: If ``value`` is neither, or an argument is of another type.
+        ValueError: If ``value`` holds an unknown argument, or one outside its limits.
+        FileNotFoundError: If a folder does not exist.
+
+    Example:
+        >>> from anomalib_ssl.augmentations import CutPaste
+        >>> from_mapping(CutPaste(jitter=0.2), {"area": [0.02, 0.1]}, "patch")
+        CutPaste(area=(0.02, 0.1), aspect=((0.3, 1.0), (1.0, 3.3)), jitter=0.2)
+    """
+    default = kind() if isinstance(kind, type) else kind
+    if isinstance(value, type(default)):
+        return value
+    if not isinstance(value, Mapping):
+        msg = f"{name} must be a {type(default).__name__} or a mapping of its arguments, got {value!r}."
+        raise TypeError(msg)
+    allowed = [field.name for field in fields(default)]
+    for key in value:
+        if key not in allowed:
+            msg = f"{name} must hold arguments of {type(default).__name__}, one of {allowed}, got {key!r}."
+            raise ValueError(msg)
+    try:
+        return replace(default, **_plain(value))
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        msg = f"{name}: {error}"
+        raise type(error)(msg) from error
+
+
+def to_mapping(value: "DataclassInstance") -> dict[str, Any]:
+    """Give the arguments of an augmentation as plain data, from which :func:`from_mapping` makes an equal one."""
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn lists into tuples, paths into strings, and numbers of NumPy into Python's."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(_plain, value))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)

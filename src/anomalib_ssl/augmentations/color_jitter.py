@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.compilation import compilable
-from anomalib_ssl.augmentations.pixels import from_unit, to_unit
-from anomalib_ssl.augmentations.random import host_generator, uniform
+from anomalib_ssl.augmentations.pixels import from_unit, full_masks, to_unit
+from anomalib_ssl.augmentations.sampling import host_generator, uniform
 from anomalib_ssl.checks import check_number
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
@@ -116,19 +115,16 @@ def _apply(name: str, pixels: torch.Tensor, strength: torch.Tensor, inside: torc
     return _scale_saturation(pixels, strength) if name == "saturation" else _shift_hue(pixels, strength)
 
 
-@compilable
 def _scale_brightness(pixels: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     return (pixels * strength).clamp_(0, 1)
 
 
-@compilable
 def _scale_contrast(pixels: torch.Tensor, strength: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
     gray = _grayscale(pixels)
     mean = gray.mean(dim=1) if inside is None else (gray * inside).sum(dim=1) / inside.sum(dim=1).clamp_(min=1)
     return torch.lerp(mean.view(-1, 1, 1).expand_as(pixels), pixels, strength).clamp_(0, 1)
 
 
-@compilable
 def _scale_saturation(pixels: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     return torch.lerp(_grayscale(pixels).unsqueeze(1).expand_as(pixels), pixels, strength).clamp_(0, 1)
 
@@ -140,7 +136,6 @@ def _grayscale(pixels: torch.Tensor) -> torch.Tensor:
     return (_LUMA[0] * red).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
-@compilable
 def _shift_hue(pixels: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     """Rotate the hue of RGB pixels (B, 3, L) by ``shift`` (B, 1, 1) turns, keeping value and chroma.
 
@@ -196,6 +191,7 @@ class ColorJitter(Augmentation):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         for name in ("brightness", "contrast", "saturation"):
             check_number(name, getattr(self, name), 0, 1)
         check_number("hue", self.hue, 0, 0.5)
@@ -212,5 +208,4 @@ class ColorJitter(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Jitter ``images`` (B, C, H, W); every pixel counts as written."""
-        masks = torch.ones_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        return color_jitter(images, parameters), masks
+        return color_jitter(images, parameters), full_masks(images, True)

@@ -5,52 +5,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters, PasteAugmentation
 from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
-from anomalib_ssl.augmentations.compilation import compilable
 from anomalib_ssl.augmentations.pixels import Paste, gather_pixels
-from anomalib_ssl.augmentations.random import integers_up_to, uniform
-from anomalib_ssl.checks import check_choice, check_number, check_range
-
-
-def cut_paste(images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-    """Copy one axis-aligned patch per image to another place.
-
-    Args:
-        images: Shape (B, C, H, W), floats in [0, 1] or uint8.
-        parameters: Shape (B,) each: ``height``, ``width``, ``source_top``, ``source_left``, ``target_top`` and
-            ``target_left`` in pixels, both places inside the image; the jitter's strengths (see
-            :func:`~anomalib_ssl.augmentations.color_jitter.color_jitter`); and on the host ``max_pixels`` (1, 1), a
-            number of pixels that no patch of the batch exceeds.
-
-    Returns:
-        The changed images (B, C, H, W), of the images' data type and memory format, and boolean masks (B, 1, H, W) of
-        the pasted pixels.
-    """
-    return cut_patch(images, parameters).onto(images)
-
-
-def cut_patch(images: torch.Tensor, parameters: Parameters) -> Paste:
-    """Work out what :func:`cut_paste` writes: only the patches' own pixels are read and jittered."""
-    # On the host by design: sizes of tensors, known without asking the device.
-    (max_pixels,) = parameters["max_pixels"].flatten().tolist()
-    patch = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
-    source, target, inside = _locate(patch, max_pixels, images.shape[-1])
-    values = jitter_pixels(gather_pixels(images, source.unsqueeze(1)), parameters, inside)
-    if values.requires_grad:
-        # The last pixel of a patch is written again and again; its gradient counts once.
-        values = torch.where(inside.unsqueeze(1), values, values.detach())
-    return Paste(target.unsqueeze(1), values)
-
+from anomalib_ssl.augmentations.sampling import integers_up_to, uniform
+from anomalib_ssl.checks import check_number, check_range
 
 _GEOMETRY = ("height", "width", "source_top", "source_left", "target_top", "target_left")
 
 
-@compilable
 def _locate(
     patch: Parameters,
     max_pixels: int,
@@ -82,8 +48,6 @@ class CutPaste(PasteAugmentation):
     Args:
         area: Smallest and largest patch area as a share of the image's, in (0, 1].
         aspect: Two intervals of the patch's aspect ratio, width / height.
-        aspect_sampling: ``union`` draws uniformly from either interval with equal chance, ``log`` log-uniformly from
-            the smallest to the largest bound.
         jitter: Strength of the patch's colour jitter (brightness, contrast, saturation and hue alike), in [0, 0.5].
 
     Raises:
@@ -103,18 +67,17 @@ class CutPaste(PasteAugmentation):
 
     area: tuple[float, float] = (0.02, 0.15)
     aspect: tuple[tuple[float, float], tuple[float, float]] = ((0.3, 1.0), (1.0, 3.3))
-    aspect_sampling: Literal["union", "log"] = "union"
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_range("area", self.area, 1e-6, 1)
-        if len(self.aspect) != 2:
+        if not (isinstance(self.aspect, tuple) and len(self.aspect) == 2):
             msg = f"aspect must hold two intervals of width / height, got {self.aspect!r}."
             raise ValueError(msg)
         for interval in self.aspect:
             check_range("aspect", interval, 1e-3, 1e3)
-        check_choice("aspect_sampling", self.aspect_sampling, ("union", "log"))
         check_number("jitter", self.jitter, 0, 0.5)
 
     def sample(
@@ -123,9 +86,13 @@ class CutPaste(PasteAugmentation):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Parameters:
-        """Draw patch sizes, places and colour changes; see :func:`cut_paste` for the names.
+        """Draw patch sizes, places and colour changes.
 
-        Sides are rounded to whole pixels and limited to the image.
+        Returns:
+            Shape (B,) each: ``height``, ``width``, ``source_top``, ``source_left``, ``target_top`` and ``target_left``
+            in pixels, sides rounded and limited to the image, both places inside it; what
+            :func:`~anomalib_ssl.augmentations.color_jitter.sample_color_jitter` draws; and on the host ``max_pixels``
+            (1, 1), a number of pixels that no patch of the batch exceeds.
         """
         batch, (image_height, image_width) = shape[0], shape[-2:]
         area = uniform(*self.area, batch, device, generator) * (image_height * image_width)
@@ -146,16 +113,21 @@ class CutPaste(PasteAugmentation):
         }
 
     def paste(self, images: torch.Tensor, parameters: Parameters) -> Paste:
-        """Work out the pixels to be written into ``images`` (B, C, H, W): the jittered patches."""
-        return cut_patch(images, parameters)
+        """Work out the pixels to be written: of ``images`` (B, C, H, W) only the patches are read and jittered."""
+        # On the host by design: sizes of tensors, known without asking the device.
+        (max_pixels,) = parameters["max_pixels"].flatten().tolist()
+        patch = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
+        source, target, inside = _locate(patch, max_pixels, images.shape[-1])
+        values = jitter_pixels(gather_pixels(images, source.unsqueeze(1)), parameters, inside)
+        if values.requires_grad:
+            # The last pixel of a patch is written again and again; its gradient counts once.
+            values = torch.where(inside.unsqueeze(1), values, values.detach())
+        return Paste(target.unsqueeze(1), values)
 
     def _sample_aspect(
         self, batch: int, device: torch.device | str | None, generator: torch.Generator | None
     ) -> torch.Tensor:
         (low0, high0), (low1, high1) = self.aspect
-        if self.aspect_sampling == "log":
-            low, high = math.log(min(low0, low1)), math.log(max(high0, high1))
-            return uniform(low, high, batch, device, generator).exp_()
         choice, first, second = uniform(0, 1, (3, batch), device, generator)
         return torch.where(choice < 0.5, first * (high0 - low0) + low0, second * (high1 - low1) + low1)
 

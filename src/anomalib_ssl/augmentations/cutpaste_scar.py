@@ -7,54 +7,17 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.base import Parameters, PasteAugmentation, scaled_pixels
+from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
-from anomalib_ssl.augmentations.compilation import compilable
 from anomalib_ssl.augmentations.pixels import Paste, from_unit, gather_pixels, to_unit
-from anomalib_ssl.augmentations.random import integers, integers_up_to, uniform
-from anomalib_ssl.checks import check_number, check_range
-
-
-def cut_paste_scar(images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-    """Copy one strip per image to another place, rotated about its centre.
-
-    A pixel belongs to the scar where its centre lies inside the rotated rectangle; its colour is interpolated
-    bilinearly from the pixels of the strip alone.
-
-    Args:
-        images: Shape (B, C, H, W), floats in [0, 1] or uint8.
-        parameters: Shape (B,) each: ``height``, ``width``, ``source_top`` and ``source_left`` of the strip in pixels;
-            ``center_y`` and ``center_x`` of the pasted scar in pixels (the centre of the first pixel is 0.5); ``angle``
-            in radians, counter-clockwise; the jitter's strengths (see
-            :func:`~anomalib_ssl.augmentations.color_jitter.color_jitter`); and on the host ``window`` (1, 3): a height
-            and width that no strip of the batch exceeds, and the side of a square that holds any of them rotated.
-
-    Returns:
-        The changed images (B, C, H, W), of the images' data type and memory format, and boolean masks (B, 1, H, W) of
-        the pasted pixels.
-    """
-    return cut_scar(images, parameters).onto(images)
-
-
-def cut_scar(images: torch.Tensor, parameters: Parameters) -> Paste:
-    """Work out what :func:`cut_paste_scar` writes: only a window around each scar is computed."""
-    # On the host by design: sizes of tensors, known without asking the device.
-    strip_height, strip_width, side = parameters["window"].flatten().tolist()
-    strip = {name: parameters[name].to(images.device).view(-1, 1, 1) for name in _GEOMETRY}
-    source, exists = _locate_strip(strip, strip_height, strip_width, *images.shape[-2:])
-    target, grid, inside = _locate_scar(strip, strip_height, strip_width, side, *images.shape[-2:])
-    strips = to_unit(jitter_pixels(gather_pixels(images, source), parameters, exists)).contiguous()
-    strips = strips.view(*images.shape[:2], strip_height, strip_width)
-    scars = F.grid_sample(strips, grid.to(strips.dtype), mode="bilinear", padding_mode="border", align_corners=False)
-    return Paste(target, from_unit(scars.flatten(2), images.dtype), inside)
-
+from anomalib_ssl.augmentations.sampling import integers, integers_up_to, uniform
+from anomalib_ssl.checks import check_number, check_whole_range
 
 _GEOMETRY = ("height", "width", "source_top", "source_left", "center_y", "center_x", "angle")
 
 
-@compilable
 def _locate_strip(
     strip: Parameters, window_height: int, window_width: int, image_height: int, image_width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +34,6 @@ def _locate_strip(
     return index, ((row < strip["height"]) & (col < strip["width"])).flatten(1)
 
 
-@compilable
 def _locate_scar(
     strip: Parameters, window_height: int, window_width: int, side: int, image_height: int, image_width: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -118,7 +80,7 @@ class CutPasteScar(PasteAugmentation):
         angle: Rotations are drawn from [-angle, angle] degrees. In [0, 180].
         jitter: Strength of the strip's colour jitter (brightness, contrast, saturation and hue alike), in [0, 0.5].
         reference_size: Shorter image side in pixels to which ``width`` and ``length`` refer; other images scale them,
-            to 1 pixel at least. Defaults to none, which takes them as they are.
+            to 1 pixel at least. None takes them as they are.
 
     Raises:
         ValueError: If an argument is outside its limits, or at the first image too small for the largest scar.
@@ -137,12 +99,13 @@ class CutPasteScar(PasteAugmentation):
     length: tuple[int, int] = (10, 25)
     angle: float = 45.0
     jitter: float = 0.1
-    reference_size: float | None = None
+    reference_size: float | None = 256
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_range("width", self.width, 1)
-        check_range("length", self.length, 1)
+        super().__post_init__()
+        check_whole_range("width", self.width, 1)
+        check_whole_range("length", self.length, 1)
         check_number("angle", self.angle, 0, 180)
         check_number("jitter", self.jitter, 0, 0.5)
         if self.reference_size is not None:
@@ -154,7 +117,15 @@ class CutPasteScar(PasteAugmentation):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Parameters:
-        """Draw strip sizes, places, rotations and colour changes; see :func:`cut_paste_scar` for the names.
+        """Draw strip sizes, places, rotations and colour changes.
+
+        Returns:
+            Shape (B,) each: ``height``, ``width``, ``source_top`` and ``source_left`` of the strip in pixels;
+            ``center_y`` and ``center_x`` of the pasted scar in pixels (the centre of the first pixel is 0.5); ``angle``
+            in radians, counter-clockwise; what
+            :func:`~anomalib_ssl.augmentations.color_jitter.sample_color_jitter` draws; and on the host ``window``
+            (1, 3): a height and width that no strip of the batch exceeds, and the side of a square that holds any of
+            them rotated.
 
         Raises:
             ValueError: If the images are smaller than the largest scar.
@@ -189,8 +160,20 @@ class CutPasteScar(PasteAugmentation):
         }
 
     def paste(self, images: torch.Tensor, parameters: Parameters) -> Paste:
-        """Work out the pixels to be written into ``images`` (B, C, H, W): the jittered, rotated strips."""
-        return cut_scar(images, parameters)
+        """Work out the pixels to be written into ``images`` (B, C, H, W), in a window around each scar.
+
+        A pixel belongs to the scar where its centre lies inside the rotated rectangle; its colour is interpolated
+        bilinearly from the pixels of the strip alone.
+        """
+        # On the host by design: sizes of tensors, known without asking the device.
+        strip_height, strip_width, side = parameters["window"].flatten().tolist()
+        strip = {name: parameters[name].to(images.device).view(-1, 1, 1) for name in _GEOMETRY}
+        source, exists = _locate_strip(strip, strip_height, strip_width, *images.shape[-2:])
+        target, grid, inside = _locate_scar(strip, strip_height, strip_width, side, *images.shape[-2:])
+        strips = to_unit(jitter_pixels(gather_pixels(images, source), parameters, exists)).contiguous()
+        strips = strips.view(*images.shape[:2], strip_height, strip_width)
+        scars = sample_bilinear(strips, grid.to(strips.dtype), "border")
+        return Paste(target, from_unit(scars.flatten(2), images.dtype), inside)
 
     def _scaled(self, pixels: tuple[int, int], shape: tuple[int, ...] | torch.Size) -> tuple[int, int]:
         low, high = (max(scaled_pixels(bound, shape, self.reference_size), 1) for bound in pixels)

@@ -34,6 +34,17 @@ def is_channels_last(images: torch.Tensor) -> bool:
     return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
 
 
+def full_masks(images: torch.Tensor, value: bool) -> torch.Tensor:
+    """Give boolean masks (B, 1, H, W) for images (B, C, H, W), with one value everywhere."""
+    return torch.full_like(images[:, :1], value, dtype=torch.bool, memory_format=torch.contiguous_format)
+
+
+def writable_copy(images: torch.Tensor) -> torch.Tensor:
+    """Copy images (B, C, H, W) so that pixels can be written, in the same memory format where it is one of the two."""
+    dense = images.is_contiguous() or is_channels_last(images)
+    return images.clone(memory_format=torch.preserve_format if dense else torch.contiguous_format)
+
+
 def to_unit(pixels: torch.Tensor) -> torch.Tensor:
     """Convert pixels of any data type to floats in [0, 1], in float32 at least, for arithmetic."""
     if pixels.dtype == torch.uint8:
@@ -75,10 +86,8 @@ class Paste:
         Returns:
             The changed images (B, C, H, W) and boolean masks (B, 1, H, W) of the pixels written.
         """
-        dense = images.is_contiguous() or is_channels_last(images)
-        result = images.clone(memory_format=torch.preserve_format if dense else torch.contiguous_format)
+        result, masks = writable_copy(images), full_masks(images, False)
         self._write(result, images)
-        masks = torch.zeros_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         written = torch.ones_like(self.index, dtype=torch.bool) if self.inside is None else self.inside
         masks.flatten(2).scatter_(2, self.index, written)
         return result, masks

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.compilation import compilable
-from anomalib_ssl.augmentations.pixels import gather_pixels
-from anomalib_ssl.augmentations.random import integers
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels
+from anomalib_ssl.augmentations.sampling import integers
+from anomalib_ssl.checks import check_whole
 
 
 def crop_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -31,7 +30,6 @@ def crop_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
     return pixels.view(*images.shape[:2], side, side)
 
 
-@compilable
 def _locate(top: torch.Tensor, left: torch.Tensor, side: int, image_width: int) -> torch.Tensor:
     position = torch.arange(side, device=top.device)
     rows, cols = top.unsqueeze(1) + position, left.unsqueeze(1) + position
@@ -62,7 +60,8 @@ class RandomCrop(Augmentation):
 
     def __post_init__(self) -> None:
         """Check the argument."""
-        check_number("size", self.size, 1)
+        super().__post_init__()
+        check_whole("size", self.size, 1)
 
     def sample(
         self,
@@ -84,7 +83,7 @@ class RandomCrop(Augmentation):
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Crop ``images`` (B, C, H, W); every pixel counts as written."""
         crops = crop_images(images, parameters)
-        return crops, torch.ones_like(crops[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        return crops, full_masks(crops, True)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Crop masks (B, 1, H, W) together with their images."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
-from anomalib_ssl.augmentations.compilation import compilable
-from anomalib_ssl.augmentations.pixels import gather_pixels
-from anomalib_ssl.augmentations.random import integers
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels
+from anomalib_ssl.augmentations.sampling import integers
+from anomalib_ssl.checks import check_number, check_whole
 
 
 def shift_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -33,7 +32,6 @@ def shift_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
     return gather_pixels(images, index).view(images.shape)
 
 
-@compilable
 def _locate(shift_y: torch.Tensor, shift_x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     rows, cols = _reflect(shift_y, height), _reflect(shift_x, width)
     return (rows.unsqueeze(2) * width + cols.unsqueeze(1)).flatten(1).unsqueeze(1)
@@ -54,8 +52,8 @@ class RandomShift(Augmentation):
 
     Args:
         max_shift: Largest translation in pixels, 0 or more and smaller than the image.
-        reference_size: Shorter image side in pixels to which ``max_shift`` refers; other images scale it. Defaults to
-            none, which takes it as it is.
+        reference_size: Shorter image side in pixels to which ``max_shift`` refers; other images scale it. None takes
+            it as it is.
 
     Raises:
         ValueError: If ``max_shift`` is negative or ``reference_size`` less than 1, or at the first image that is not
@@ -63,18 +61,19 @@ class RandomShift(Augmentation):
 
     Example:
         >>> import torch
-        >>> shift = RandomShift(max_shift=4)
-        >>> images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-        >>> shift(images, generator=torch.Generator().manual_seed(0))[0].shape
-        torch.Size([2, 3, 32, 32])
+        >>> shift = RandomShift(max_shift=16)
+        >>> parameters = shift.sample((100, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+        >>> parameters["shift_y"].unique().tolist()
+        [-4, -3, -2, -1, 0, 1, 2, 3, 4]
     """
 
     max_shift: int = 16
-    reference_size: float | None = None
+    reference_size: float | None = 256
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_number("max_shift", self.max_shift, 0)
+        super().__post_init__()
+        check_whole("max_shift", self.max_shift, 0)
         if self.reference_size is not None:
             check_number("reference_size", self.reference_size, 1)
 
@@ -96,8 +95,7 @@ class RandomShift(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Translate ``images`` (B, C, H, W); every pixel counts as written."""
-        masks = torch.ones_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        return shift_images(images, parameters), masks
+        return shift_images(images, parameters), full_masks(images, True)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Translate masks (B, 1, H, W) together with their images."""

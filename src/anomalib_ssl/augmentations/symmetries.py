@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.pixels import from_unit, gather_pixels, is_channels_last, to_unit
-from anomalib_ssl.augmentations.random import integers, uniform
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.augmentations.bilinear import sample_bilinear
+from anomalib_ssl.augmentations.pixels import from_unit, full_masks, gather_pixels, is_channels_last, to_unit
+from anomalib_ssl.augmentations.sampling import integers, uniform
+from anomalib_ssl.checks import check_choice, check_choices, check_flag, check_number
 
 FLIPS = ("horizontal", "vertical")
 """Names of the flips: left and right exchanged, top and bottom exchanged."""
@@ -87,7 +88,10 @@ def rotate_and_shift(
     dtype = torch.float32 if images.dtype == torch.bool else images.dtype
     pixels = to_unit(images.to(dtype)).contiguous()
     grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False).to(pixels.dtype)
-    moved = F.grid_sample(pixels, grid, mode=mode, padding_mode=padding, align_corners=False)
+    if mode == "nearest":
+        moved = F.grid_sample(pixels, grid, mode, padding, align_corners=False)
+    else:
+        moved = sample_bilinear(pixels, grid, padding)
     layout = torch.channels_last if is_channels_last(images) else torch.contiguous_format
     return from_unit(moved, images.dtype).contiguous(memory_format=layout)
 
@@ -130,11 +134,9 @@ class Symmetries(Augmentation):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if isinstance(self.flips, str):
-            msg = f"flips must be a list of names from {sorted(FLIPS)}, got {self.flips!r}."
-            raise ValueError(msg)  # noqa: TRY004
-        for name in self.flips:
-            check_choice("flips", name, FLIPS)
+        super().__post_init__()
+        check_choices("flips", self.flips, FLIPS, least=0)
+        check_flag("quarter_turns", self.quarter_turns)
         check_number("rotation", self.rotation, 0, 180)
         check_number("shift", self.shift, 0, 0.5)
         check_choice("padding", self.padding, PADDINGS)
@@ -172,8 +174,7 @@ class Symmetries(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Move the content of ``images`` (B, C, H, W); every pixel counts as written."""
-        masks = torch.ones_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        return rotate_and_shift(flip_and_turn(images, parameters), parameters, self.padding), masks
+        return rotate_and_shift(flip_and_turn(images, parameters), parameters, self.padding), full_masks(images, True)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Move masks (B, 1, H, W) together with their images; values are kept, not interpolated."""

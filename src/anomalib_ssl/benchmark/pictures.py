@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 from torchvision.transforms.v2 import CenterCrop
 
-from anomalib_ssl.training.transforms import steps
+from anomalib_ssl.training.images.transforms import steps
 
 
 class PictureCollector(Visualizer):

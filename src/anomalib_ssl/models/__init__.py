@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
-    from anomalib_ssl.models.cutpaste import CutPaste
+    from anomalib_ssl.models.cutpaste import CutPaste, CutPastePatch
     from anomalib_ssl.models.dynamic_local_augmentation import DynamicLocalAugmentation
     from anomalib_ssl.models.ssm import SSM
     from anomalib_ssl.models.st_ssad import STSSAD
 
-__all__ = ["SSM", "STSSAD", "AutoencoderProjection", "CutPaste", "DynamicLocalAugmentation"]
+__all__ = ["SSM", "STSSAD", "AutoencoderProjection", "CutPaste", "CutPastePatch", "DynamicLocalAugmentation"]
 
 _LAZY = {
     "AutoencoderProjection": "anomalib_ssl.models.autoencoder_projection",
     "CutPaste": "anomalib_ssl.models.cutpaste",
+    "CutPastePatch": "anomalib_ssl.models.cutpaste",
     "DynamicLocalAugmentation": "anomalib_ssl.models.dynamic_local_augmentation",
     "SSM": "anomalib_ssl.models.ssm",
     "STSSAD": "anomalib_ssl.models.st_ssad",

@@ -3,7 +3,7 @@
 
 """From features to anomaly scores and maps."""
 
-from anomalib_ssl.scoring.density import NotFittedError
+from anomalib_ssl.scoring.fitted import Fitted, NotFittedError
 from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
 from anomalib_ssl.scoring.maps import as_rows, density_map, gradcam, upsample
@@ -13,6 +13,7 @@ from anomalib_ssl.scoring.upsampling import gaussian_upsample
 from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows
 
 __all__ = [
+    "Fitted",
     "GaussianDensity",
     "LocatedGaussianDensity",
     "Moments",

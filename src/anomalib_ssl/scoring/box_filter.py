@@ -6,7 +6,7 @@
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_whole
 
 
 def box_filter(maps: torch.Tensor, size: int, passes: int = 1) -> torch.Tensor:
@@ -32,7 +32,7 @@ def box_filter(maps: torch.Tensor, size: int, passes: int = 1) -> torch.Tensor:
         >>> box_filter(torch.tensor([[[[0.0, 6.0, 0.0]]]]), size=3)
         tensor([[[[3., 2., 3.]]]])
     """
-    check_number("passes", passes, 0)
+    check_whole("passes", passes, 0)
     check_box_size("size", size)
     if size == 1:
         return maps
@@ -48,8 +48,10 @@ def check_box_size(name: str, size: int) -> None:
     """Raise unless a window has a centre.
 
     Raises:
+        TypeError: If ``size`` is no integer.
         ValueError: If ``size`` is even or less than 1.
     """
-    if size < 1 or size % 2 == 0:
-        msg = f"{name} must be an odd number of pixels, at least 1, got {size}."
+    check_whole(name, size, 1)
+    if size % 2 == 0:
+        msg = f"{name} must be an odd number of pixels, got {size}."
         raise ValueError(msg)

@@ -87,7 +87,7 @@ class GaussianDensity(Density):
     Example:
         >>> import torch
         >>> features = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
-        >>> density = GaussianDensity(8, l2_normalize=False).fit(features)
+        >>> density = GaussianDensity(8, l2_normalize=False).fit([features])
         >>> bool(density(features).mean() < density(features + 3).mean())
         True
     """
@@ -110,17 +110,11 @@ class GaussianDensity(Density):
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("whitening", torch.zeros(num_features, num_features))
 
-    def fit(self, features: torch.Tensor) -> "GaussianDensity":
-        """Estimate the density from features of normal images, shape (N, D); see :func:`fit_gaussian`."""
-        return self.fit_batches([features])
-
-    def fit_batches(self, batches: Iterable[torch.Tensor]) -> "GaussianDensity":
-        """Estimate the density from features that arrive in batches, in one pass and without keeping them.
-
-        The result is that of :meth:`fit` on all of them together, up to the rounding of float64.
+    def fit(self, batches: Iterable[torch.Tensor]) -> "GaussianDensity":
+        """Estimate the density from batches of features of normal images, in one pass and without keeping them.
 
         Args:
-            batches: Features of shape (N_i, D) each.
+            batches: Features of shape (N_i, D) each. How they are divided changes the rounding of float64 alone.
 
         Returns:
             This density.
@@ -128,6 +122,7 @@ class GaussianDensity(Density):
         Raises:
             ValueError: If a shape is another, or for the reasons of :func:`fit_gaussian`.
         """
+        self.forget()
         num_features = len(self.mean)
         moments = self._moments(batches, num_features)
         if moments.count <= num_features:
@@ -174,7 +169,7 @@ class GaussianDensity(Density):
         return (gradient - radial) / features.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
     def _whiten(self, features: torch.Tensor) -> torch.Tensor:
-        self._require_fitted()
+        self.require_fitted()
         # Transposed here and there instead of the constant: OpenVINO's reader of ONNX files transposes that in place,
         # and the gradient, which multiplies with it too, came out wrong.
         return (self.whitening @ (features - self.mean).T).T

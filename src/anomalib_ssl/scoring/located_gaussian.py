@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_number, check_whole
 from anomalib_ssl.scoring.density import Density
 from anomalib_ssl.scoring.maps import as_rows
 
@@ -21,8 +21,7 @@ class LocatedGaussianDensity(Density):
     features of all locations together. (PaDiM, Defard et al., 2020, has Gaussians like these, in 100 dimensions chosen
     at random.) The score is half the squared Mahalanobis distance (equation 2 of the paper).
 
-    Directions, means, whitening matrices and log-determinants are buffers: they travel with the state dict and into
-    exported graphs.
+    Directions, means and whitening matrices are buffers: they travel with the state dict and into exported graphs.
 
     Args:
         num_features: Length D of a feature.
@@ -31,8 +30,6 @@ class LocatedGaussianDensity(Density):
         l2_normalize: Whether features are scaled to unit length.
         ridge: Value added to the diagonals of the covariances, as a fraction of the mean variance over all locations
             and directions, of at least 1e-6.
-        log_det: Whether half the log-determinant of the location's covariance is added. It makes the score the negative
-            log-density up to one constant for all locations, equation 2 leaves it out.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -48,7 +45,6 @@ class LocatedGaussianDensity(Density):
     projection: torch.Tensor
     mean: torch.Tensor
     whitening: torch.Tensor
-    log_determinant: torch.Tensor
 
     def __init__(
         self,
@@ -57,21 +53,18 @@ class LocatedGaussianDensity(Density):
         dims: int = 100,
         l2_normalize: bool = True,
         ridge: float = 0.01,
-        log_det: bool = False,
     ) -> None:
         super().__init__(l2_normalize)
         for side in grid_size:
-            check_number("grid_size", side, 1)
-        check_number("dims", dims, 1, num_features)
+            check_whole("grid_size", side, 1)
+        check_whole("dims", dims, 1, num_features)
         check_number("ridge", ridge, 1e-6)
         self.grid_size = grid_size
         self.ridge = ridge
-        self.log_det = log_det
         num_locations = grid_size[0] * grid_size[1]
         self.register_buffer("projection", torch.zeros(dims, num_features))
         self.register_buffer("mean", torch.zeros(num_locations, dims))
         self.register_buffer("whitening", torch.zeros(num_locations, dims, dims))
-        self.register_buffer("log_determinant", torch.zeros(num_locations))
 
     @torch.no_grad()
     def fit(self, batches: Callable[[], Iterable[torch.Tensor]]) -> "LocatedGaussianDensity":
@@ -90,14 +83,13 @@ class LocatedGaussianDensity(Density):
             ValueError: If there are fewer than 2 images, features are not finite or of another shape, or the second
                 pass differs in the number of images.
         """
+        self.forget()
         shared = self._moments((as_rows(self._checked(batch)) for batch in batches()), self.projection.shape[1])
         num_images = shared.count // len(self.mean)
         if num_images < 2:
             msg = f"batches must give at least 2 images, got {num_images}."
             raise ValueError(msg)
         shared.require_samples()
-        # From here on an earlier fit is being overwritten.
-        self._set_fitted(0)
         directions = torch.linalg.eigh(shared.covariance()).eigenvectors
         self.projection.copy_(directions.T.flip(0)[: len(self.projection)])
         mean, covariance = self._located_moments(batches, num_images, self.projection.to(shared.mean) @ shared.mean)
@@ -119,11 +111,9 @@ class LocatedGaussianDensity(Density):
             NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
             ValueError: If the shape is another.
         """
-        self._require_fitted()
+        self.require_fitted()
         deviations = self._reduce(self._checked(features)) - self.mean.unsqueeze(1)
         scores = 0.5 * (deviations @ self.whitening.mT).square().sum(dim=2)
-        if self.log_det:
-            scores = scores + 0.5 * self.log_determinant.unsqueeze(1)
         return scores.T.reshape(-1, 1, *self.grid_size)
 
     def _checked(self, features: torch.Tensor) -> torch.Tensor:
@@ -158,7 +148,7 @@ class LocatedGaussianDensity(Density):
         return mean + shift, covariance
 
     def _whiten(self, covariance: torch.Tensor) -> None:
-        """Set whitening matrices (inverses of the Cholesky factors) and log-determinants; overwrites its argument."""
+        """Set the whitening matrices, inverses of the Cholesky factors; overwrites its argument."""
         variance = covariance.diagonal(dim1=1, dim2=2)
         # With fewer images than dimensions the ridge stands for all variance outside the span of the images, so it must
         # grow and shrink with the features; the fixed 1e-6 of GaussianDensity suits unit length and many samples. It is
@@ -167,9 +157,5 @@ class LocatedGaussianDensity(Density):
         variance += (self.ridge * variance.mean()).clamp(min=1e-12)
         identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
         # Some locations at a time, for the sake of memory.
-        for part, whitening, log_determinant in zip(
-            covariance.split(256), self.whitening.split(256), self.log_determinant.split(256), strict=True
-        ):
-            factor = torch.linalg.cholesky(part)
-            whitening.copy_(torch.linalg.solve_triangular(factor, identity, upper=False))
-            log_determinant.copy_(2 * factor.diagonal(dim1=1, dim2=2).log().sum(dim=1))
+        for part, whitening in zip(covariance.split(256), self.whitening.split(256), strict=True):
+            whitening.copy_(torch.linalg.solve_triangular(torch.linalg.cholesky(part), identity, upper=False))

@@ -4,57 +4,51 @@
 """Bringing scores of different models to one scale."""
 
 import torch
-from torch import nn
+
+from anomalib_ssl.scoring.fitted import Fitted
+from anomalib_ssl.scoring.moments import Moments
+
+LEAST_SPREAD = 1e-9
+"""Standard deviation below which scores count as equal, as a part of their mean; float64 leaves less by rounding."""
 
 
-class Standardizer(nn.Module):
-    """Subtract the mean of normal scores and divide by their standard deviation.
-
-    Mean and deviation come from :meth:`update`, batch by batch, and travel with the state dict. Before the first update
-    values pass unchanged; where all normal scores are equal they are only shifted.
+class Standardizer(Fitted):
+    """Subtract the mean of normal scores and divide by their standard deviation; where all are equal only subtract it.
 
     Example:
         >>> import torch
         >>> standardize = Standardizer()
-        >>> standardize.update(torch.tensor([1.0, 3.0]))
+        >>> standardize.fit(Moments(1).update(torch.tensor([[1.0], [3.0]])))
         >>> standardize(torch.tensor([2.0, 4.0]))
         tensor([0., 2.])
     """
 
-    count: torch.Tensor
     mean: torch.Tensor
-    squares: torch.Tensor
     deviation: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("squares", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
 
     def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        """Standardise scores of any shape."""
+        """Standardise scores of any shape.
+
+        Raises:
+            NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
+        """
+        self.require_fitted()
         return (scores - self.mean) / self.deviation
 
-    @torch.no_grad()
-    def update(self, scores: torch.Tensor) -> None:
-        """Take normal scores of any shape into account (Chan, Golub and LeVeque's rule for merging variances)."""
-        # On the host in float64: a mean over millions of pixels is beyond float32.
-        values = scores.detach().cpu().double()
-        count, mean, squares = (int(self.count), float(self.mean), float(self.squares))
-        total = count + values.numel()
-        shift = float(values.mean()) - mean
-        squares += float((values - values.mean()).square().sum()) + shift**2 * count * values.numel() / total
-        self.count.fill_(total)
-        self.mean.fill_(mean + shift * values.numel() / total)
-        self.squares.fill_(squares)
-        deviation = (squares / total) ** 0.5
-        self.deviation.fill_(deviation if deviation > 0 else 1.0)
+    def fit(self, moments: Moments) -> None:
+        """Take mean and deviation from moments of normal scores, which are features of length 1 and summed in float64.
 
-    def reset(self) -> None:
-        """Forget all scores."""
-        self.count.zero_()
-        self.mean.zero_()
-        self.squares.zero_()
-        self.deviation.fill_(1.0)
+        Raises:
+            ValueError: If there are fewer than 2 scores, or any is not finite.
+        """
+        self.forget()
+        moments.require_samples()
+        mean, deviation = moments.mean.item(), moments.covariance().clamp(min=0).sqrt().item()
+        self.mean.fill_(mean)
+        self.deviation.fill_(deviation if deviation > LEAST_SPREAD * abs(mean) else 1.0)
+        self._set_fitted(moments.count)

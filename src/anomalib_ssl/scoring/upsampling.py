@@ -7,14 +7,14 @@ import math
 
 import torch
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_number, check_whole
 from anomalib_ssl.scoring.windows import grid_size
 
 
 def gaussian_upsample(
     maps: torch.Tensor,
     size: tuple[int, int],
-    patch_size: int = 32,
+    window_size: int = 32,
     stride: int = 4,
     sigma: float = 10.0,
     normalize_overlap: bool = False,
@@ -33,8 +33,8 @@ def gaussian_upsample(
         maps: Scores of the windows, shape (B, 1, h, w).
         size: Height H and width W of the images in pixels. The grid of their windows must be h x w. Rest at the right
             and bottom that no window covers repeats the last covered column and row.
-        patch_size: Side of a window in pixels.
-        stride: Distance between windows in pixels, at most ``patch_size``.
+        window_size: Side of a window in pixels.
+        stride: Distance between windows in pixels, at most ``window_size``.
         sigma: Standard deviation of the kernel in pixels, of at least 0.001.
         normalize_overlap: Whether each pixel gets the weighted mean of its windows' scores instead of their weighted
             sum. Sums fade towards the border, where fewer windows overlap; means keep a constant map constant.
@@ -45,9 +45,9 @@ def gaussian_upsample(
     Raises:
         ValueError: If an argument is outside its limits or the grid does not belong to the size.
     """
-    check_number("stride", stride, 1, patch_size)
+    check_whole("stride", stride, 1, window_size)
     check_number("sigma", sigma, 1e-3)
-    grid = grid_size(size, patch_size, stride)
+    grid = grid_size(size, window_size, stride)
     if tuple(maps.shape[-2:]) != grid:
         msg = f"maps must have the grid {grid[0]} x {grid[1]} of size={tuple(size)}, got shape {tuple(maps.shape)}."
         raise ValueError(msg)
@@ -55,7 +55,7 @@ def gaussian_upsample(
     dtype = torch.promote_types(maps.dtype, torch.float32)
     rows, columns = (
         _spread(
-            torch.arange(side, dtype=dtype, device=maps.device), count, patch_size, stride, sigma, normalize_overlap
+            torch.arange(side, dtype=dtype, device=maps.device), count, window_size, stride, sigma, normalize_overlap
         )
         for side, count in zip(size, grid, strict=True)
     )
@@ -63,14 +63,14 @@ def gaussian_upsample(
 
 
 def _spread(
-    pixels: torch.Tensor, count: int, patch_size: int, stride: int, sigma: float, normalize_overlap: bool
+    pixels: torch.Tensor, count: int, window_size: int, stride: int, sigma: float, normalize_overlap: bool
 ) -> torch.Tensor:
     """Weights of ``count`` windows at the ``pixels`` 0, 1, ... of one axis, shape (number of pixels, count)."""
-    center = (patch_size - 1) / 2
-    covered = pixels.clamp(max=(count - 1) * stride + patch_size - 1)
+    center = (window_size - 1) / 2
+    covered = pixels.clamp(max=(count - 1) * stride + window_size - 1)
     offset = covered.unsqueeze(1) - stride * pixels[:count] - center
     exponent = (-0.5 * (offset / sigma).square()).masked_fill(offset.abs() > center, -math.inf)
     if normalize_overlap:
         return exponent.softmax(dim=1)
-    kernel = -0.5 * ((pixels[:patch_size] - center) / sigma).square()
+    kernel = -0.5 * ((pixels[:window_size] - center) / sigma).square()
     return (exponent - kernel.logsumexp(dim=0)).exp()

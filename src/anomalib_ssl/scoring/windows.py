@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_whole
 
 
-def grid_size(size: Sequence[int], patch_size: int, stride: int) -> tuple[int, int]:
+def grid_size(size: Sequence[int], window_size: int, stride: int) -> tuple[int, int]:
     """Count the windows that fit into an image, down and across.
 
     Args:
         size: Height and width of the image in pixels.
-        patch_size: Side of a window in pixels.
+        window_size: Side of a window in pixels.
         stride: Distance between windows in pixels.
 
     Returns:
@@ -24,27 +24,27 @@ def grid_size(size: Sequence[int], patch_size: int, stride: int) -> tuple[int, i
         et al., CVPR 2021, appendix A.5).
 
     Raises:
-        ValueError: If ``patch_size`` or ``stride`` is below 1 or the image is smaller than a window.
+        ValueError: If ``window_size`` or ``stride`` is below 1 or the image is smaller than a window.
 
     Example:
-        >>> grid_size((256, 256), patch_size=32, stride=4)
+        >>> grid_size((256, 256), window_size=32, stride=4)
         (57, 57)
     """
-    check_number("patch_size", patch_size, 1)
-    check_number("stride", stride, 1)
+    check_whole("window_size", window_size, 1)
+    check_whole("stride", stride, 1)
     height, width = size
-    if height < patch_size or width < patch_size:
-        msg = f"images must be at least patch_size={patch_size} pixels high and wide, got {height} x {width}."
+    if height < window_size or width < window_size:
+        msg = f"images must be at least window_size={window_size} pixels high and wide, got {height} x {width}."
         raise ValueError(msg)
-    return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
+    return (height - window_size) // stride + 1, (width - window_size) // stride + 1
 
 
-def extract_windows(images: torch.Tensor, patch_size: int, stride: int) -> torch.Tensor:
+def extract_windows(images: torch.Tensor, window_size: int, stride: int) -> torch.Tensor:
     """View all windows of images, without a copy.
 
     Args:
         images: Shape (B, C, H, W).
-        patch_size: Side p of a window in pixels.
+        window_size: Side p of a window in pixels.
         stride: Distance between windows in pixels.
 
     Returns:
@@ -53,14 +53,14 @@ def extract_windows(images: torch.Tensor, patch_size: int, stride: int) -> torch
     Raises:
         ValueError: See :func:`grid_size`.
     """
-    grid_size(images.shape[-2:], patch_size, stride)
-    return images.unfold(2, patch_size, stride).unfold(3, patch_size, stride).permute(0, 2, 3, 1, 4, 5)
+    grid_size(images.shape[-2:], window_size, stride)
+    return images.unfold(2, window_size, stride).unfold(3, window_size, stride).permute(0, 2, 3, 1, 4, 5)
 
 
 def map_windows(
     images: torch.Tensor,
     network: Callable[[torch.Tensor], torch.Tensor],
-    patch_size: int = 32,
+    window_size: int = 32,
     stride: int = 4,
     chunk: int | None = 1024,
 ) -> torch.Tensor:
@@ -72,7 +72,7 @@ def map_windows(
     Args:
         images: Shape (B, C, H, W).
         network: Maps windows (n, C, p, p) to features (n, D).
-        patch_size: Side p of a window in pixels.
+        window_size: Side p of a window in pixels.
         stride: Distance between windows in pixels.
         chunk: Largest number of windows given to the network at once, also across images; ``None`` for all, as one
             graph without a loop, for export.
@@ -83,12 +83,12 @@ def map_windows(
     Raises:
         ValueError: If a size is outside its limits or the network's result is not of shape (n, D).
     """
-    windows = extract_windows(images, patch_size, stride)
+    windows = extract_windows(images, window_size, stride)
     grid = windows.shape[:3]
     if chunk is None:
         features = network(windows.flatten(0, 2))
     else:
-        check_number("chunk", chunk, 1)
+        check_whole("chunk", chunk, 1)
         # Only a chunk is copied at a time: windows overlap, together they are far larger than the images.
         places = torch.arange(grid.numel(), device=images.device).split(chunk)
         features = torch.cat([network(windows[torch.unravel_index(place, grid)]) for place in places])
@@ -98,14 +98,14 @@ def map_windows(
     return features.reshape(*grid, features.shape[1]).permute(0, 3, 1, 2)
 
 
-def pool_windows(features: torch.Tensor, size: Sequence[int], patch_size: int, stride: int) -> torch.Tensor:
+def pool_windows(features: torch.Tensor, size: Sequence[int], window_size: int, stride: int) -> torch.Tensor:
     """Average a feature map over all windows of an image.
 
     Args:
         features: Shape (B, D, H / stride, W / stride), rounded up: position (i, j) belongs to the pixel
             (i * stride, j * stride).
         size: Height H and width W of the image in pixels.
-        patch_size: Side of a window in pixels, a multiple of ``stride``.
+        window_size: Side of a window in pixels, a multiple of ``stride``.
         stride: Distance between windows, and between features, in pixels.
 
     Returns:
@@ -114,6 +114,6 @@ def pool_windows(features: torch.Tensor, size: Sequence[int], patch_size: int, s
     Raises:
         ValueError: See :func:`grid_size`.
     """
-    height, width = grid_size(size, patch_size, stride)
-    pooled = F.avg_pool2d(features, patch_size // stride, stride=1)
+    height, width = grid_size(size, window_size, stride)
+    pooled = F.avg_pool2d(features, window_size // stride, stride=1)
     return pooled[..., :height, :width]

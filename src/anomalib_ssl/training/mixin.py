@@ -1,30 +1,34 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the models of this package share as anomalib modules."""
+"""The contract of this package's models: what all of them are told, and what all of them do."""
 
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
-from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.metrics import Evaluator
+from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
-from lightning.pytorch import Callback, seed_everything
-from omegaconf import OmegaConf
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
 from torch import nn
-from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_size, check_whole
 from anomalib_ssl.training.budget import UpdateBudget
-from anomalib_ssl.training.clean_images import num_training_images
-from anomalib_ssl.training.in_memory import InMemoryFeed
-from anomalib_ssl.training.memory import check_memory_limits
+from anomalib_ssl.training.images.clean import num_training_images
+from anomalib_ssl.training.images.feed import ImageFeed
+from anomalib_ssl.training.images.held_out import HeldOut
+from anomalib_ssl.training.images.memory import check_memory_limits
+from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
-from anomalib_ssl.training.statistics import FitStatistics
+from anomalib_ssl.training.refusals import check_no_normalize, check_precision, check_sync_batchnorm
+from anomalib_ssl.training.scoring_state import ScoringState
 
 if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
@@ -36,75 +40,111 @@ else:
 ONNX_OPSET = 18
 """Operator set of exported graphs."""
 
+LOWER_RATE = "Train again with a lower learning rate."
+
 
 class SelfSupervisedMixin(Base):
     """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
 
-    A model calls :meth:`prepare_training` and implements ``training_step``, ``configure_optimizers`` and
-    :meth:`fit_statistics`. For ``compiled`` it augments images inside ``compiled_augmentations(self.compiled)`` and
-    calls :meth:`train_forward` in place of its torch model.
+    A model takes its own arguments and hands ``**training`` on to this constructor; then it draws its weights inside
+    :meth:`drawing_weights` and assigns its torch model to ``self.model``. That model has ``fit(images)``, which
+    estimates what scoring needs, and gives an ``InferenceBatch`` in evaluation mode. Besides, a model implements
+    ``training_step`` and ``configure_optimizers``.
 
     Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
     subclasses; hence a mixin rather than a common base class.
+
+    Args:
+        image_size: Side, or height and width, in pixels to which the default pre-processor resizes. Not used with a
+            pre-processor of your own that resizes.
+        max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
+        in_memory: Whether training images are decoded and resized once, at the start, and kept in memory as uint8.
+        memory_limits: Most GiB of training images kept on the training device, and in pinned host memory where they
+            exceed the first. Processes share the second. Larger sets are streamed through the datamodule's loader.
+        updates_per_epoch: If given, an epoch has this many updates, drawn from consecutive passes over the training
+            images. By default an epoch is one pass.
+        seed: If given, decides the weights that are drawn and all random numbers of training. Torch's global random
+            state is left alone until training begins.
+        pre_processor: anomalib pre-processor without ``Normalize``, or a flag for the default.
+        post_processor: anomalib post-processor, or a flag for the default.
+        evaluator: anomalib evaluator, or a flag for the default.
+        visualizer: anomalib visualizer, or a flag for the default.
+
+    Attributes:
+        size: Height and width in pixels of the images that the model sees.
+        exports_map: Whether ONNX and OpenVINO graphs give the heat map besides the score.
+
+    Raises:
+        TypeError: If an argument is of another type; the message names it.
+        ValueError: If an argument is outside its limits, or the pre-processor normalises.
     """
 
-    max_updates: int
-    in_memory: bool
-    memory_limits: tuple[float, float]
-    updates_per_epoch: int | None
-    compiled: bool
     min_training_images = 2
-    _compiled_forward: Any = None
+    held_out_share = 0.0
+    ema_decay = 0.0
+    exports_map = True
 
-    def prepare_training(
+    def __init__(
         self,
-        max_updates: int,
+        image_size: int | tuple[int, int] = 256,
+        max_updates: int = 10_000,
         in_memory: bool = True,
         memory_limits: tuple[float, float] = (4.0, 16.0),
         updates_per_epoch: int | None = None,
-        compiled: bool = False,
         seed: int | None = None,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
     ) -> None:
-        """Check and keep what all models are told about their training; seed, before the weights are drawn.
-
-        Args:
-            max_updates: Training budget in optimiser updates.
-            in_memory: See :class:`~anomalib_ssl.training.in_memory.InMemoryFeed`.
-            memory_limits: Likewise.
-            updates_per_epoch: Likewise.
-            compiled: Whether network and augmentations run through ``torch.compile`` in training.
-            seed: If given, seeds Python, NumPy and torch.
-
-        Raises:
-            ValueError: If an argument is outside its limits, or the pre-processor normalises.
-        """
-        check_no_normalize(self.pre_processor)
-        check_number("max_updates", max_updates, 1)
+        size = check_size("image_size", image_size)
+        check_whole("max_updates", max_updates, 1)
         check_memory_limits(memory_limits)
         if updates_per_epoch is not None:
-            check_number("updates_per_epoch", updates_per_epoch, 1)
+            check_whole("updates_per_epoch", updates_per_epoch, 1)
+        if seed is not None:
+            check_whole("seed", seed, 0, 2**63 - 1)
+        super().__init__(
+            pre_processor=self.configure_pre_processor(size) if pre_processor is True else pre_processor,
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        check_no_normalize(self.pre_processor)
+        # anomalib loads checkpoints with weights_only=True.
+        self.save_hyperparameters({name: plain(value) for name, value in self.hparams.items()})
+        self.size = self.input_size or size
         self.max_updates = max_updates
         self.in_memory = in_memory
         self.memory_limits = (memory_limits[0], memory_limits[1])
         self.updates_per_epoch = updates_per_epoch
-        self.compiled = compiled
-        if seed is not None:
-            seed_everything(seed, workers=True)
+        self.seed = seed
+        self._scoring_state: ScoringState | None = None
 
-    @abstractmethod
-    def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:
-        """Estimate what scoring needs from clean training images, given as batches (B, C, H, W) in [0, 1].
+    @contextmanager
+    def drawing_weights(self) -> Iterator[None]:
+        """Draw weights from ``seed``, if there is one, and give the global random state back."""
+        if self.seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            yield
 
-        The iterable may be gone through more than once.
-        """
+    @property
+    def trained_part(self) -> nn.Module:
+        """The part of the model whose weights are averaged with ``ema_decay``."""
+        return self.model
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Add the training feed, the update budget, the statistics and the progress display to anomalib's callbacks."""
+        """Add what training needs to anomalib's callbacks; ``docs/architecture.md`` says why in this order."""
+        self._scoring_state = ScoringState(self.trained_part, self.ema_decay)
         callbacks: list[Callback] = [
             *super().configure_callbacks(),  # type: ignore[misc]
-            InMemoryFeed(self.in_memory, self.memory_limits, self.updates_per_epoch),
+            HeldOut(self.held_out_share),
+            ImageFeed(self.in_memory, self.memory_limits, self.updates_per_epoch, self.seed),
             UpdateBudget(self.max_updates),
-            FitStatistics(),
+            self._scoring_state,
             LongRunNotice(),
         ]
         trainer = getattr(self, "_trainer", None)
@@ -113,13 +153,16 @@ class SelfSupervisedMixin(Base):
         return callbacks
 
     def setup(self, stage: str) -> None:
-        """Refuse what cannot be trained on before training starts.
+        """Refuse what cannot be trained on, or scored in, before it starts.
 
         Raises:
-            ValueError: If the pre-processor normalises, or there are too few training images.
+            ValueError: If the Trainer's precision or ``sync_batchnorm`` does not work, the pre-processor normalises, or
+                there are too few training images.
         """
+        check_precision(self.trainer)
         if stage != "fit":
             return
+        check_sync_batchnorm(self.trainer, self.model)
         check_no_normalize(self.pre_processor)
         count = num_training_images(self.trainer)
         if count < self.min_training_images:
@@ -129,56 +172,94 @@ class SelfSupervisedMixin(Base):
             )
             raise ValueError(msg)
 
-    def train_forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the torch model in training, through ``torch.compile`` if ``compiled`` is set."""
-        if not self.compiled:
-            return self.model(*args, **kwargs)
-        if self._compiled_forward is None:
-            self._compiled_forward = torch.compile(self.model.forward)
-        return self._compiled_forward(*args, **kwargs)
+    def on_train_start(self) -> None:
+        """Train in training mode, also a model that was scored with before: Lightning leaves modes as they are."""
+        super().on_train_start()
+        self.model.train()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave compiled code out of copies and files."""
-        return {**super().__getstate__(), "_compiled_forward": None}
+    @torch.no_grad()
+    def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:
+        """Estimate what scoring needs, in evaluation mode and full precision; modes are given back.
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep hyper-parameters as plain data: anomalib loads checkpoints with ``weights_only=True``.
+        Args:
+            images: Clean training images in batches (B, C, H, W), values in [0, 1]. May be gone through repeatedly.
 
-        A model that ``get_model`` builds from a dictionary gets OmegaConf lists for its tuples.
+        Raises:
+            ValueError: If there are too few, or what is estimated is not finite because training has diverged.
         """
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["hyper_parameters"] = {
-            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for name, value in checkpoint["hyper_parameters"].items()
-        }
+        with self.scoring_mode():
+            self.model.fit(images)  # type: ignore[operator]
+        values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        if not torch.stack([value.isfinite().all() for value in values]).all():
+            msg = f"Weights or statistics of {type(self).__name__} are not finite: training has diverged. {LOWER_RATE}"
+            raise ValueError(msg)
+
+    def held_out_metrics(self, images: Iterable[torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Measure the model with images that were not trained on; see ``HeldOut``.
+
+        Args:
+            images: Clean images in batches (B, C, H, W), values in [0, 1]. May be gone through repeatedly.
+
+        Returns:
+            Scalars by name.
+        """
+        del images
+        return {}
+
+    @contextmanager
+    def scoring_mode(self) -> Iterator[None]:
+        """Evaluation mode in full precision: scores compare small distances, and exported models have it too."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.autocast(self.device.type, enabled=False):
+                yield
+        finally:
+            self.model.train(training)
 
     def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """Score a validation batch."""
         del args, kwargs
-        return self._score(batch)
+        return self._checked_score(batch)
 
     def test_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """Score a test batch."""
         del args, kwargs
-        return self._score(batch)
+        return self._checked_score(batch)
 
     def predict_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """Score a batch to predict."""
         del args, kwargs
-        return self._score(batch)
+        return self._checked_score(batch)
 
-    def _score(self, batch: Batch) -> Batch:
-        # Scores compare small distances; mixed precision would add noise that the exported model does not have.
+    def score_batch(self, batch: Batch) -> Batch:
+        """Score a batch, in evaluation mode and full precision."""
+        return batch.update(**self.model(batch.image)._asdict())
+
+    def _checked_score(self, batch: Batch) -> Batch:
         with torch.autocast(self.device.type, enabled=False):
-            return batch.update(**self.model(batch.image)._asdict())
+            scored = self.score_batch(batch)
+        found = [value for value in (scored.pred_score, scored.anomaly_map) if value is not None]
+        if not torch.stack([value.isfinite().all() for value in found]).all():
+            msg = f"{type(self).__name__} gives scores that are not finite: its training has diverged. {LOWER_RATE}"
+            raise ValueError(msg)
+        return scored
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint hold what scoring needs."""
+        super().on_save_checkpoint(checkpoint)
+        trainer = getattr(self, "_trainer", None)
+        if trainer is not None and self._scoring_state is not None:
+            self._scoring_state.complete(trainer, self, checkpoint)
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
-        """Export to ONNX as anomalib does, of operator set 18 unless ``opset_version`` says otherwise.
+        """Export to ONNX as anomalib does, also on the way to OpenVINO, of operator set 18 unless told otherwise.
 
         PyTorch writes these models in 18. With anomalib's default, 14, it tries to convert them, prints a traceback and
         leaves them in 18.
         """
-        path: Path = super().to_onnx(*args, **{"opset_version": ONNX_OPSET, **kwargs})
+        with nullcontext() if self.exports_map else _without_map(self.model):
+            path: Path = super().to_onnx(*args, **{"opset_version": ONNX_OPSET, **kwargs})
         return path
 
     @property
@@ -209,16 +290,11 @@ class SelfSupervisedMixin(Base):
         return PreProcessor(transform=Compose([Resize(image_size or (256, 256), antialias=True)]))
 
 
-def check_no_normalize(pre_processor: nn.Module | None) -> None:
-    """Raise if a pre-processor normalises its images.
-
-    Raises:
-        ValueError: If the transform contains ``Normalize``.
-    """
-    transform = getattr(pre_processor, "transform", None)
-    if transform is not None and extract_transforms_by_type(transform, Normalize):
-        msg = (
-            "pre_processor must not contain Normalize: images are augmented in [0, 1] pixel space and normalised "
-            f"inside the model. Got {transform}."
-        )
-        raise ValueError(msg)
+@contextmanager
+def _without_map(model: nn.Module) -> Iterator[None]:
+    """Let a model give scores alone; what only the map needs is no part of a graph that is traced meanwhile."""
+    handle = model.register_forward_hook(lambda _module, _inputs, output: output._replace(anomaly_map=None))
+    try:
+        yield
+    finally:
+        handle.remove()

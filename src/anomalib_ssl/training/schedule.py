@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 def cosine_factor(update: int, total: int) -> float:
     """Half a cosine from 1 at update 0 to 0 at update ``total``."""
-    return 0.5 * (1.0 + math.cos(math.pi * min(update, total) / total))
+    return 0.5 * (1.0 + math.cos(math.pi * min(update, total) / max(total, 1)))
 
 
 def cosine_schedule(optimizer: Optimizer, total: int) -> LambdaLR:

@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ssl.models.components import Backbone, ScoredLayer
+from anomalib_ssl.models.components import Backbone, build_head
 
 
 @torch.no_grad()
@@ -29,7 +29,6 @@ def test_level_seven_is_what_the_sixth_stage_gives_on_the_way_to_the_last():
     backbone(images)
     passed = seen.pop("output")
     assert torch.equal(backbone.scored(images), passed)
-    assert torch.equal(ScoredLayer(backbone)(images), passed)
     assert backbone.num_scored_features == passed.shape[1] == 160
 
 
@@ -40,6 +39,33 @@ def test_pool_is_the_last_map(name, channels):
     images = torch.rand(2, 3, 64, 64)
     assert backbone.num_scored_features == backbone.num_features == channels
     assert torch.equal(backbone.scored(images), backbone(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", ["pool", "level7"])
+def test_images_are_normalised_inside(layer):
+    backbone = Backbone("mobilenetv3_small_050", layer=layer).eval()
+    images = torch.rand(2, 3, 64, 64)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    expected = backbone.network.forward_features((images - mean) / std)
+    torch.testing.assert_close(backbone(images), expected)
+    if layer == "pool":
+        torch.testing.assert_close(backbone.scored(images), expected)
+    # Constants: no part of the state.
+    assert all(name.startswith("network.") for name in backbone.state_dict())
+
+
+def test_head_layers():
+    head = build_head(96, 3)
+    assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "Linear"]
+    assert [tuple(parameter.shape) for parameter in head.parameters() if parameter.ndim == 2] == [
+        (512, 96),
+        (128, 512),
+        (3, 128),
+    ]
+    assert head[0].bias is None
+    assert head(torch.rand(4, 96)).shape == (4, 3)
 
 
 def test_looking_at_the_network_changes_nothing():

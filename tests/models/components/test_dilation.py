@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Dilated twins against the networks whose weights they hold."""
+"""Dilated networks against what they give without dilation."""
 
 import copy
 import math
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_ssl.models.components import Backbone, ScoredLayer, dilated_twin
+from anomalib_ssl.models.components import Backbone, dilated, find_dilations
 
 
 def conv(inputs, outputs, kernel=3, **kwargs) -> nn.Sequential:
@@ -54,13 +54,18 @@ def rand_images(side=128, seed=0):
     return torch.rand(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def fine_map(network, output_stride, images):
+    with dilated(network, find_dilations(network, output_stride)):
+        return network(images)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("side", [128, 141])
 @pytest.mark.parametrize("output_stride", [2, 4, 8])
-def test_twin_agrees_at_the_positions_of_the_coarse_map(output_stride, side):
+def test_it_agrees_at_the_positions_of_the_coarse_map(output_stride, side):
     network = small_network()
     images = rand_images(side)
-    coarse, fine = network(images), dilated_twin(network, output_stride)(images)
+    coarse, fine = network(images), fine_map(network, output_stride, images)
     assert coarse.shape[-1] == math.ceil(side / 16)
     assert fine.shape[-1] == math.ceil(side / output_stride)
     step = 16 // output_stride
@@ -72,7 +77,7 @@ def test_twin_agrees_at_the_positions_of_the_coarse_map(output_stride, side):
 @torch.no_grad()
 def test_full_resolution():
     network = nn.Sequential(conv(3, 8, stride=2), Residual(8, 4, stride=2)).double().eval()
-    fine = dilated_twin(network, 1)(rand_images(64))
+    fine = fine_map(network, 1, rand_images(64))
     assert fine.shape[-2:] == (64, 64)
     torch.testing.assert_close(fine[..., ::4, ::4], network(rand_images(64)))
 
@@ -81,7 +86,7 @@ def test_full_resolution():
 def test_between_them_it_gives_what_the_network_gives_for_the_moved_image():
     network = small_network()
     images = rand_images(256)
-    fine = dilated_twin(network, 4)(images)
+    fine = fine_map(network, 4, images)
     for down, right in ((4, 0), (0, 12), (8, 4)):
         # The image moved up and left: its pixel (0, 0) is (down, right).
         moved = network(images.roll((-down, -right), dims=(2, 3)))
@@ -94,8 +99,7 @@ def test_between_them_it_gives_what_the_network_gives_for_the_moved_image():
 @torch.no_grad()
 def test_resolution_that_is_fine_enough_already_is_left_alone():
     network = small_network()
-    twin = dilated_twin(network, 16)
-    assert torch.equal(twin(rand_images(64)), network(rand_images(64)))
+    assert find_dilations(network, 16) == {}
 
 
 @torch.no_grad()
@@ -104,15 +108,15 @@ def test_dilation_of_the_networks_own_is_kept():
     own = nn.Conv2d(4, 4, 3, padding=2, dilation=2)
     network = nn.Sequential(conv(3, 4, stride=2), conv(4, 4, stride=2), own).double().eval()
     images = rand_images(128)
-    fine = dilated_twin(network, 2)(images)
+    fine = fine_map(network, 2, images)
     torch.testing.assert_close(fine[..., ::2, ::2], network(images))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
-def test_twins_of_timm_networks(name):
+def test_timm_networks(name):
     torch.manual_seed(0)
-    network = ScoredLayer(Backbone(name)).eval()
+    network = Backbone(name).eval()
     if name.startswith("efficientnet"):
         # Squeeze-and-excitation looks at the whole map, whose positions are others in a finer one.
         for module in network.modules():
@@ -120,94 +124,87 @@ def test_twins_of_timm_networks(name):
                 module.se = nn.Identity()
     network.double()
     images = rand_images(128)
-    coarse, fine = network(images), dilated_twin(network, 8)(images)
+    coarse, fine = network(images), fine_map(network, 8, images)
     assert fine.shape[-2:] == (16, 16)
     torch.testing.assert_close(fine[..., ::4, ::4], coarse)
 
 
 class Parent(nn.Module):
-    """A network and its twin, kept as the models keep it."""
+    """A network and its dilations, kept as the models keep them."""
 
     def __init__(self):
         super().__init__()
         self.network = small_network()
-        self.twin = (dilated_twin(self.network, 4),)
+        self.dilations = find_dilations(self.network, 4)
 
     def forward(self, images):
+        with dilated(self.network, self.dilations):
+            fine = self.network(images)
         # At the positions of the coarse map, both are the same.
-        return self.network(images), self.twin[0](images)[..., ::4, ::4]
+        return self.network(images), fine[..., ::4, ::4]
 
 
 @torch.no_grad()
-def assert_follows(parent, images=None):
-    coarse, fine = parent.eval()(rand_images() if images is None else images)
-    torch.testing.assert_close(fine, coarse)
+def assert_follows(parent):
+    dtype = next(parent.parameters()).dtype
+    coarse, fine = parent.eval()(rand_images().to(dtype))
+    tolerances = {} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-4}
+    torch.testing.assert_close(fine, coarse, **tolerances)
     assert coarse.std() > 1e-4
     return coarse
 
 
-def test_twin_follows_loading_training_and_moving():
-    parent = Parent()
-    start = assert_follows(parent)
-
-    state = {name: value * 1.3 if value.is_floating_point() else value for name, value in parent.state_dict().items()}
-    parent.load_state_dict(state)
-    loaded = assert_follows(parent)
-    assert not torch.allclose(loaded, start)
-
-    parent.network.train()
-    optimizer = torch.optim.SGD(parent.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(2):
-        optimizer.zero_grad()
-        parent.network(rand_images(64)).square().mean().backward()
-        optimizer.step()
-    trained = assert_follows(parent)
-    assert not torch.allclose(trained, loaded)
-
-    for dtype, images in ((torch.float32, rand_images().float()), (torch.float64, rand_images())):
-        parent.to(dtype)
-        assert {tensor.dtype for tensor in parent.twin[0].parameters()} == {dtype}
-        with torch.no_grad():
-            coarse, fine = parent(images)
-        torch.testing.assert_close(fine, coarse, rtol=1e-3, atol=1e-4)
+def scaled_state(parent):
+    state = parent.state_dict()
+    return {name: value * 1.3 if value.is_floating_point() else value for name, value in state.items()}
 
 
-def test_assigned_tensors_are_followed():
+def saved_and_loaded(parent, tmp_path):
+    torch.save(parent, tmp_path / "parent.pt")
+    return torch.load(tmp_path / "parent.pt", weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parent, _: copy.deepcopy(parent),
+        saved_and_loaded,
+        lambda parent, _: parent.float(),
+        lambda parent, _: nn.SyncBatchNorm.convert_sync_batchnorm(parent),
+    ],
+    ids=["deepcopy", "torch.save", "float", "sync_batchnorm"],
+)
+@pytest.mark.parametrize("assign", [False, True])
+def test_it_follows_the_weights_of_a_copied_or_changed_network(change, assign, tmp_path):
     parent = Parent()
     before = assert_follows(parent)
-    state = {name: value * 1.3 if value.is_floating_point() else value for name, value in parent.state_dict().items()}
-    parent.load_state_dict(state, assign=True)
-    assert not torch.allclose(assert_follows(parent), before)
+    changed = change(parent, tmp_path)
+    torch.testing.assert_close(assert_follows(changed).double(), before, rtol=1e-3, atol=1e-4)
+    changed.load_state_dict(scaled_state(changed), assign=assign)
+    loaded = assert_follows(changed)
+    assert not torch.allclose(loaded.double(), before)
+
+    changed.network.train()
+    optimizer = torch.optim.SGD(changed.parameters(), lr=0.1, momentum=0.9)
+    # Converted batch norm trains on accelerators only.
+    if not any(isinstance(module, nn.SyncBatchNorm) for module in changed.modules()):
+        for _ in range(2):
+            optimizer.zero_grad()
+            changed.network(rand_images(64).to(loaded.dtype)).square().mean().backward()
+            optimizer.step()
+        assert not torch.allclose(assert_follows(changed), loaded)
 
 
-@pytest.mark.parametrize("way", ["deepcopy", "torch.save"])
-def test_copies_have_a_twin_of_their_own_weights(way, tmp_path):
-    parent = Parent()
-    if way == "deepcopy":
-        copied = copy.deepcopy(parent)
-    else:
-        torch.save(parent, tmp_path / "parent.pt")
-        copied = torch.load(tmp_path / "parent.pt", weights_only=False)
-    before = assert_follows(parent)
-    torch.testing.assert_close(assert_follows(copied), before)
-    with torch.no_grad():
-        for parameter in copied.parameters():
-            parameter.mul_(1.5)
-    assert not torch.allclose(assert_follows(copied), before)
-    torch.testing.assert_close(assert_follows(parent), before)
-
-
-def test_weights_are_held_once():
-    parent = Parent()
-    assert set(parent.state_dict()) == {f"network.{name}" for name in parent.network.state_dict()}
-    own = {id(tensor) for tensor in [*parent.parameters(), *parent.buffers()]}
-    assert {id(tensor) for tensor in [*parent.twin[0].parameters(), *parent.twin[0].buffers()]} == own
-
-
-def test_the_original_is_left_as_it_was():
+def test_the_network_is_given_back_as_it_was():
     network = small_network().train()
     expected = copy.deepcopy(network)
-    dilated_twin(network, 2)
+    dilations = find_dilations(network, 2)
+    assert len(dilations) > 5
+    with dilated(network, dilations):
+        assert str(network) != str(expected)
+    assert str(network) == str(expected)
+    with pytest.raises(RuntimeError, match="channels"), dilated(network, dilations):
+        network(torch.zeros(1, 2, 16, 16, dtype=torch.float64))
     assert network.training
     assert str(network) == str(expected)
     for name, value in network.state_dict().items():
@@ -227,11 +224,11 @@ def test_the_original_is_left_as_it_was():
 )
 def test_other_ways_of_shrinking_are_refused(network):
     with pytest.raises(ValueError, match="dense='convolutional' needs a backbone"):
-        dilated_twin(network, 2)
+        find_dilations(network, 2)
 
 
 # Average pooling in the shortcuts, padding on one side as in TensorFlow, even kernels.
 @pytest.mark.parametrize("name", ["resnet10t", "tf_mobilenetv3_small_minimal_100", "test_convnext"])
 def test_unsuitable_timm_networks_are_refused(name):
     with pytest.raises(ValueError, match="dense='convolutional' needs a backbone"):
-        dilated_twin(ScoredLayer(Backbone(name)), 4)
+        find_dilations(Backbone(name), 4)

@@ -8,7 +8,7 @@ import math
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters
-from anomalib_ssl.augmentations.random import uniform
+from anomalib_ssl.augmentations.sampling import uniform
 
 _MARGIN = 3
 """Knots beyond each border, so that a field is as lively there as elsewhere."""

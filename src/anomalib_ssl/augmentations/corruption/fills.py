@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.base import Parameters
+from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.color_jitter import OPERATIONS, color_jitter, sample_color_jitter
 from anomalib_ssl.augmentations.corruption.fields import (
     displaced_coordinates,
@@ -24,8 +25,8 @@ from anomalib_ssl.augmentations.corruption.fields import (
 )
 from anomalib_ssl.augmentations.corruption.textures import TEXTURE_SIZE, load_textures
 from anomalib_ssl.augmentations.pixels import to_unit
-from anomalib_ssl.augmentations.random import integers, uniform
 from anomalib_ssl.augmentations.random_shift import shift_images
+from anomalib_ssl.augmentations.sampling import integers, uniform
 
 FILLS = ("texture", "image", "deform", "flat", "noise")
 """Index of each fill in the parameters."""
@@ -100,7 +101,7 @@ class TextureFill(Fill):
         matrix = torch.stack([crop_width, zero, x, zero, crop_height, y], dim=1).view(-1, 2, 3)
         grid = F.affine_grid(matrix, [len(rows), 1, *images.shape[-2:]], align_corners=False)
         textures = to_unit(load_textures(self.folder, images.device)[parameters["texture"][rows]])
-        crops = F.grid_sample(textures, grid, padding_mode="border", align_corners=False)
+        crops = sample_bilinear(textures, grid, "border")
         jitter = {name: parameters[name][rows] for name in OPERATIONS if name in parameters}
         crops = color_jitter(crops, {**jitter, "order": parameters["order"]})
         return crops if images.shape[1] == 3 else crops.mean(dim=1, keepdim=True).expand(-1, images.shape[1], -1, -1)
@@ -170,7 +171,7 @@ class DeformFill(Fill):
         y, x = displaced_coordinates(field, height, width)
         grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], dim=-1)
         own = to_unit(images[rows]).contiguous()
-        return F.grid_sample(own, grid.to(own.dtype), padding_mode="reflection", align_corners=False)
+        return sample_bilinear(own, grid.to(own.dtype), "reflection")
 
 
 @dataclass(frozen=True)

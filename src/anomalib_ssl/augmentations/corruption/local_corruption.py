@@ -25,8 +25,8 @@ from anomalib_ssl.augmentations.corruption.shapes import SHAPES, region_level, s
 from anomalib_ssl.augmentations.corruption.textures import find_textures
 from anomalib_ssl.augmentations.corruption.weights import feathered, fit_area, in_pixels
 from anomalib_ssl.augmentations.pixels import from_unit, to_unit
-from anomalib_ssl.augmentations.random import host_generator, uniform
-from anomalib_ssl.checks import check_choice, check_number, check_range
+from anomalib_ssl.augmentations.sampling import host_generator, uniform
+from anomalib_ssl.checks import check_choices, check_number, check_range, check_whole_range
 
 _HOST = ("area", "fill", "order", "outline", "regions")
 """Parameters that live on the host by design: they decide what is computed, known without asking the device."""
@@ -118,16 +118,13 @@ class LocalCorruption(Augmentation):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_number("p", self.p, 0, 1)
         if self.textures is not None:
             find_textures(self.textures)
         _ = self.fill_weights
-        if not self.shapes:
-            msg = f"shapes must name at least one of {sorted(SHAPES)}, got {self.shapes!r}."
-            raise ValueError(msg)
-        for name in self.shapes:
-            check_choice("shapes", name, SHAPES)
-        check_range("regions", self.regions, 1, 16)
+        check_choices("shapes", self.shapes, SHAPES)
+        check_whole_range("regions", self.regions, 1, 16)
         check_range("axes", self.axes, 0.005, 0.5)
         check_range("stroke_width", self.stroke_width, 0.002, 0.5)
         check_range("stroke_length", self.stroke_length, 0.01, 1)
@@ -150,9 +147,9 @@ class LocalCorruption(Augmentation):
         fills = self.fills
         if fills is None:
             fills = [name for name in FILLS if name != "texture" or self.textures is not None]
+        check_choices("fills", tuple(fills) if isinstance(fills, Mapping) else fills, FILLS)
         weights = dict(fills) if isinstance(fills, Mapping) else dict.fromkeys(fills, 1.0)
         for name, weight in weights.items():
-            check_choice("fills", name, FILLS)
             check_number(f"fills[{name!r}]", weight, 0)
         used = {name: weights[name] for name in FILLS if weights.get(name, 0) > 0}
         if not used:

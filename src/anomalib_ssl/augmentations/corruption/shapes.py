@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters
-from anomalib_ssl.augmentations.random import integers, uniform
+from anomalib_ssl.augmentations.sampling import integers, uniform
 
 SHAPES = ("ellipse", "blob", "stroke")
 """Index of each kind of outline in the parameters."""

@@ -30,8 +30,12 @@ def find_textures(folder: Path | str) -> list[Path]:
         At most 512 files, spread over the folder.
 
     Raises:
+        TypeError: If ``folder`` is no path.
         FileNotFoundError: If there is no such folder, or no image in it.
     """
+    if not isinstance(folder, Path | str):
+        msg = f"textures must name a folder of images, got {folder!r}."
+        raise TypeError(msg)
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         msg = f"textures: there is no folder '{folder}'."

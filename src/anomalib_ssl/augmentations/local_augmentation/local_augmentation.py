@@ -17,9 +17,9 @@ from anomalib_ssl.augmentations.local_augmentation.operations import (
 )
 from anomalib_ssl.augmentations.local_augmentation.weights import dynamic_weights
 from anomalib_ssl.augmentations.local_augmentation.windows import Window, full_windows, read_windows, thinned_windows
-from anomalib_ssl.augmentations.pixels import Paste, from_unit, is_channels_last, to_unit
-from anomalib_ssl.augmentations.random import integers, integers_up_to
-from anomalib_ssl.checks import check_choice, check_number, check_range
+from anomalib_ssl.augmentations.pixels import Paste, from_unit, full_masks, to_unit, writable_copy
+from anomalib_ssl.augmentations.sampling import integers, integers_up_to
+from anomalib_ssl.checks import check_choice, check_choices, check_number, check_whole, check_whole_range
 
 _RECTANGLE = ("top", "left", "height", "width")
 
@@ -69,8 +69,8 @@ class LocalAugmentation(Augmentation):
     moved: the first of ``tries`` places with enough change is taken, judged by a glance at some of its pixels. Images
     in which that fails stay as they are, with an empty mask.
 
-    So what is changed depends on the images. Masks that travel with them need parameters from :meth:`settle`, which
-    Kornia does not know of: in ``AugmentationSequential`` use it on images alone.
+    So what is changed depends on the images, and :meth:`apply` alone knows it: in Kornia's ``AugmentationSequential``
+    masks cannot travel with the images.
 
     Args:
         region: Smallest and largest side of the rectangle in pixels, drawn independently for height and width.
@@ -114,25 +114,22 @@ class LocalAugmentation(Augmentation):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_range("region", self.region, 1)
+        super().__post_init__()
+        check_whole_range("region", self.region, 1)
         if self.reference_size is not None:
             check_number("reference_size", self.reference_size, 1)
-        if not self.operations or len(set(self.operations)) < len(self.operations):
-            msg = f"operations must name some of {sorted(OPERATIONS)}, each once, got {self.operations!r}."
-            raise ValueError(msg)
-        for name in self.operations:
-            check_choice("operations", name, OPERATIONS)
+        check_choices("operations", self.operations, OPERATIONS)
         check_choice("weighting", self.weighting, ("dynamic", "static"))
         check_choice("combine", self.combine, ("blend", "sample"))
         check_number("least_angle", self.least_angle, 0, 180)
-        if len(self.jitter) != 4:
+        if not (isinstance(self.jitter, tuple) and len(self.jitter) == 4):
             msg = f"jitter must hold four strengths, got {self.jitter!r}."
             raise ValueError(msg)
         for strength, most in zip(self.jitter, (1, 1, 1, 0.5), strict=True):
             check_number("jitter", strength, 0, most)
-        check_number("grid", self.grid, 2)
+        check_whole("grid", self.grid, 2)
         check_number("min_change", self.min_change, 0, 1)
-        check_number("tries", self.tries, 1)
+        check_whole("tries", self.tries, 1)
 
     def sample(
         self,
@@ -154,7 +151,7 @@ class LocalAugmentation(Augmentation):
         if low < self.grid:
             msg = (
                 f"region must be at least grid={self.grid} pixels, got {low} for images of {tuple(shape[-2:])} with "
-                f"region={tuple(self.region)} and reference_size={self.reference_size}."
+                f"region={self.region} and reference_size={self.reference_size}."
             )
             raise ValueError(msg)
         size, image = (shape[0], self.tries), (shape[-2], shape[-1])
@@ -175,51 +172,19 @@ class LocalAugmentation(Augmentation):
             ),
         }
 
-    def settle(self, images: torch.Tensor, parameters: Parameters) -> Parameters:
-        """Decide what the content of ``images`` (B, C, H, W) has a say in.
-
-        Returns:
-            The parameters with one rectangle an image, of shape (B, 1), and ``changed`` (B,), whether it is changed.
-            With these :meth:`apply` does the same, and :meth:`apply_to_masks` what belongs to it.
-        """
-        if "changed" in parameters:
-            return parameters
-        parameters = _on_device(parameters, images.device)
-        settled: list[tuple[torch.Tensor, ...]] = []
-        for block, own in self._blocks(images, parameters):
-            placed = self._place(images[block], own)
-            changed = self._combine(self._changes(images[block], placed), placed)[1]
-            settled.append((*(placed[name] for name in _RECTANGLE), changed))
-        names = (*_RECTANGLE, "changed")
-        return {**parameters, **dict(zip(names, map(torch.cat, zip(*settled, strict=True)), strict=True))}
-
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Change ``images`` (B, C, H, W); the masks (B, 1, H, W) show the rectangles that were changed."""
         parameters = _on_device(parameters, images.device)
-        dense = images.is_contiguous() or is_channels_last(images)
-        result = images.clone(memory_format=torch.preserve_format if dense else torch.contiguous_format)
-        masks = torch.zeros_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        result, masks = writable_copy(images), full_masks(images, False)
         for block, own in self._blocks(images, parameters):
             placed = self._place(images[block], own)
             changes = self._changes(images[block], placed)
-            combined, changed = self._combine(changes, placed)
-            _write(result[block], masks[block], changes, combined, changed)
+            values, changed = self._combine(changes, placed)
+            inside = changes.inside & changed.view(-1, 1, 1)
+            values = torch.where(inside, values, changes.pixels)
+            Paste(changes.index, from_unit(values, images.dtype)).write_(result[block])
+            Paste(changes.index, inside).write_(masks[block])
         return result, masks
-
-    def separate(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Change ``images`` (B, C, H, W) in each way by itself.
-
-        Returns:
-            Changed images (K, B, C, H, W), one batch for each operation; the weights (B, K) of the operations, 0 for
-            those that do not change enough; and masks (B, 1, H, W) of the rectangles of images with any weight.
-        """
-        changes = self.changes(images, parameters)
-        weights = changes.weights * (changes.changes >= self.min_change)
-        masks = torch.zeros_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        results = images.expand(len(changes.values), *images.shape).contiguous()
-        for result, values in zip(results, changes.values, strict=True):
-            _write(result, masks, changes, values, (weights > 0).any(dim=1))
-        return results, weights, masks
 
     def changes(self, images: torch.Tensor, parameters: Parameters) -> LocalChanges:
         """Work out what each operation makes of the rectangles, without combining or writing anything."""
@@ -227,21 +192,14 @@ class LocalAugmentation(Augmentation):
         return self._changes(images, self._place(images, parameters))
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-        """Add the rectangles that :meth:`apply` changes to anomaly masks (B, C, H, W).
+        """Refuse: which pixels change depends on the images, and :meth:`apply` returns masks of them.
 
         Raises:
-            ValueError: If the parameters have not been settled with the images: which pixels change depends on them.
+            NotImplementedError: Always.
         """
-        if "changed" not in parameters:
-            msg = "parameters must come from settle(images, parameters), since what is changed depends on the images."
-            raise ValueError(msg)
-        rectangle = {name: parameters[name][:, 0].to(masks.device).view(-1, 1, 1) for name in _RECTANGLE}
-        y, x = (torch.arange(side, device=masks.device) for side in masks.shape[-2:])
-        down, right = y.view(-1, 1) - rectangle["top"], x - rectangle["left"]
-        rows = (down >= 0) & (down < rectangle["height"])
-        cols = (right >= 0) & (right < rectangle["width"])
-        changed = parameters["changed"].to(masks.device).view(-1, 1, 1)
-        return masks.maximum((rows & cols & changed).unsqueeze(1).to(masks.dtype))
+        del masks, parameters
+        msg = "What LocalAugmentation changes depends on the images: take the masks that apply returns beside them."
+        raise NotImplementedError(msg)
 
     @torch.no_grad()
     def _place(self, images: torch.Tensor, parameters: Parameters) -> Parameters:
@@ -289,8 +247,6 @@ class LocalAugmentation(Augmentation):
         result = changes.values[0] * weights[:, 0].view(-1, 1, 1)
         for number, values in enumerate(changes.values[1:], start=1):
             result = torch.addcmul(result, values, weights[:, number].view(-1, 1, 1))
-        if "changed" in parameters:
-            return result, parameters["changed"]
         return result, ((changes.changes >= self.min_change) & (weights > 0)).any(dim=1)
 
     def _blocks(self, images: torch.Tensor, parameters: Parameters) -> Iterator[tuple[slice, Parameters]]:
@@ -318,20 +274,6 @@ def _mean_square(differences: torch.Tensor, window: Window) -> torch.Tensor:
     """Mean of the squares of (B, C, L) over the channels and the rectangles, shape (B,)."""
     squares = differences.square().mul_(window.shares.to(differences.dtype))
     return squares.sum(dim=(1, 2)) / squares.shape[1]
-
-
-def _write(
-    result: torch.Tensor,
-    masks: torch.Tensor,
-    changes: LocalChanges,
-    values: torch.Tensor,
-    changed: torch.Tensor,
-) -> None:
-    """Write pixels (B, C, L) of the rectangles into images, and these into masks, where an image is to be changed."""
-    inside = changes.inside & changed.view(-1, 1, 1)
-    values = torch.where(inside, values, changes.pixels)
-    Paste(changes.index, from_unit(values, result.dtype)).write_(result)
-    Paste(changes.index, inside).write_(masks)
 
 
 def _drawn(weights: torch.Tensor, patience: torch.Tensor) -> torch.Tensor:

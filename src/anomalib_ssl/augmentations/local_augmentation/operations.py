@@ -6,12 +6,12 @@
 import math
 
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.base import Parameters
+from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
 from anomalib_ssl.augmentations.local_augmentation.windows import Window
-from anomalib_ssl.augmentations.random import uniform
+from anomalib_ssl.augmentations.sampling import uniform
 
 OPERATIONS = ("rotation", "jitter", "permutation", "grayscale")
 """Names of the operations, in the order of their weights."""
@@ -101,7 +101,7 @@ def rotate(pixels: torch.Tensor, window: Window, angle: torch.Tensor) -> torch.T
     grid = torch.stack([from_x * (2 / sides[1]) - 1, from_y * (2 / sides[0]) - 1], dim=-1)
     # A further channel tells how far the turned rectangle covers a pixel.
     source = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1).mul_(window.inside).unflatten(2, sides)
-    turned = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False).flatten(2)
+    turned = sample_bilinear(source, grid, "zeros").flatten(2)
     return torch.addcmul(turned[:, :-1], 1 - turned[:, -1:], pixels)
 
 

@@ -5,6 +5,6 @@
 
 from anomalib_ssl.augmentations.soft_patch.mask import soft_patch_mask
 from anomalib_ssl.augmentations.soft_patch.rotation import Rotation
-from anomalib_ssl.augmentations.soft_patch.soft_patch import SoftPatch, apply_soft_patch
+from anomalib_ssl.augmentations.soft_patch.soft_patch import SoftPatch
 
-__all__ = ["Rotation", "SoftPatch", "apply_soft_patch", "soft_patch_mask"]
+__all__ = ["Rotation", "SoftPatch", "soft_patch_mask"]

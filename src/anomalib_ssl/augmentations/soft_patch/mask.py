@@ -7,21 +7,16 @@ import math
 
 import torch
 
-PROFILES = ("gaussian", "box")
-"""Names of how a patch fades: from its centre on, or at its edge."""
+from anomalib_ssl.augmentations.base import Parameters
+
+GEOMETRY = ("area", "aspect", "angle", "center_y", "center_x")
+"""Names of the parameters that decide a mask."""
 
 SOFTNESS = 0.1
 """Variance of the Gaussian profile in squared sides, and width of the box profile's edge in half sides."""
 
 
-def soft_patch_mask(
-    size: tuple[int, int],
-    area: torch.Tensor,
-    aspect: torch.Tensor,
-    angle: torch.Tensor,
-    center: tuple[torch.Tensor, torch.Tensor],
-    profile: str = "gaussian",
-) -> torch.Tensor:
+def soft_patch_mask(parameters: Parameters, size: tuple[int, int], profile: str) -> torch.Tensor:
     """Draw one soft rectangle per sample.
 
     Both profiles follow the smooth CutOut in the public code of DSV, by the same first author as ST-SSAD (Yoo et al.,
@@ -32,11 +27,10 @@ def soft_patch_mask(
     1.033 times ``area``.
 
     Args:
+        parameters: Floating point, shape (B,) each: ``area``, the product of the patch's sides as a share of the
+            image's area, above 0; ``aspect``, the patch's width / height, above 0; ``angle`` in radians by which it is
+            turned counter-clockwise; ``center_y`` and ``center_x`` as shares of H and W, inside the image or not.
         size: Height H and width W of the images in pixels.
-        area: Product of the patch's sides as a share of the image's area, above 0. Shape (B,), floating point.
-        aspect: The patch's width / height, above 0. Shape (B,).
-        angle: Angle in radians by which the patch is turned counter-clockwise. Shape (B,).
-        center: Row and column of the centre as shares of H and W, shape (B,) each; it may lie outside of the image.
         profile: ``gaussian`` or ``box``.
 
     Returns:
@@ -44,14 +38,15 @@ def soft_patch_mask(
 
     Example:
         >>> import torch
-        >>> half = torch.tensor([0.5])
-        >>> mask = soft_patch_mask((64, 64), torch.tensor([0.1]), torch.ones(1), torch.zeros(1), (half, half), "box")
-        >>> round(float(mask.mean()), 3)
+        >>> patch = {"area": 0.1, "aspect": 1.0, "angle": 0.0, "center_y": 0.5, "center_x": 0.5}
+        >>> patch = {name: torch.tensor([value]) for name, value in patch.items()}
+        >>> round(float(soft_patch_mask(patch, (64, 64), "box").mean()), 3)
         0.103
     """
     height, width = size
-    down = torch.arange(0.5, height, dtype=area.dtype, device=area.device) - center[0].unsqueeze(1) * height
-    right = torch.arange(0.5, width, dtype=area.dtype, device=area.device) - center[1].unsqueeze(1) * width
+    area, aspect, angle, center_y, center_x = (parameters[name] for name in GEOMETRY)
+    down = torch.arange(0.5, height, dtype=area.dtype, device=area.device) - center_y.unsqueeze(1) * height
+    right = torch.arange(0.5, width, dtype=area.dtype, device=area.device) - center_x.unsqueeze(1) * width
     down, right = down.unsqueeze(2), right.unsqueeze(1)
     # Rows are counted downwards, so that a counter-clockwise angle takes the width's axis from right to up.
     cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.random import uniform
+from anomalib_ssl.augmentations.pixels import full_masks
+from anomalib_ssl.augmentations.sampling import uniform
 from anomalib_ssl.augmentations.symmetries import PADDINGS, rotate_and_shift
 from anomalib_ssl.checks import check_choice, check_number
 
@@ -46,6 +47,7 @@ class Rotation(Augmentation):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_number("angle", self.angle)
         check_number("shift", self.shift, 0)
         check_choice("padding", self.padding, PADDINGS)
@@ -62,8 +64,7 @@ class Rotation(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotate ``images`` (B, C, H, W); every pixel counts as written."""
-        masks = torch.ones_like(images[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        return rotate_and_shift(images, parameters, self.padding), masks
+        return rotate_and_shift(images, parameters, self.padding), full_masks(images, True)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Rotate masks (B, 1, H, W) together with their images; values are kept, not interpolated."""

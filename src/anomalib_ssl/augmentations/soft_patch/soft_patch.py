@@ -12,75 +12,32 @@ import torch
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
 from anomalib_ssl.augmentations.color_jitter import color_jitter, sample_color_jitter
 from anomalib_ssl.augmentations.pixels import from_unit, is_channels_last, to_unit
-from anomalib_ssl.augmentations.random import uniform
 from anomalib_ssl.augmentations.random_shift import shift_images
-from anomalib_ssl.augmentations.soft_patch.mask import PROFILES, soft_patch_mask
+from anomalib_ssl.augmentations.sampling import uniform
+from anomalib_ssl.augmentations.soft_patch.mask import GEOMETRY, soft_patch_mask
 from anomalib_ssl.checks import check_choice, check_number
 
 KINDS = ("cutdiff", "cutout", "cutpaste")
 """Names of what a soft patch does to an image."""
 
 
-def apply_soft_patch(
-    images: torch.Tensor, parameters: Parameters, kind: str = "cutdiff", profile: str = "gaussian"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Change images under a soft mask; gradients reach the mask's parameters, through both results.
-
-    Args:
-        images: Shape (B, C, H, W), floats in [0, 1] or uint8.
-        parameters: Shape (B,) each: ``area``, ``aspect``, ``angle``, ``center_y`` and ``center_x`` of
-            :func:`~anomalib_ssl.augmentations.soft_patch_mask`. For ``cutout`` also ``value``, the grey value in
-            [0, 1] that is put in. For ``cutpaste`` also ``shift_y`` and ``shift_x``, by how many rows and columns what
-            is put in lies below and to the right of where it goes, and the strengths of its colour jitter.
-        kind: ``cutdiff`` darkens, ``cutout`` covers with ``value``, ``cutpaste`` with another part of the image.
-        profile: ``gaussian`` or ``box``.
-
-    Returns:
-        The changed images (B, C, H, W), of the images' data type and memory format, and the soft masks (B, 1, H, W).
-    """
-    pixels = to_unit(images)
-    own = {name: parameters[name].to(pixels.device, pixels.dtype) for name in _GEOMETRY}
-    mask = soft_patch_mask(
-        (images.shape[-2], images.shape[-1]),
-        own["area"],
-        own["aspect"],
-        own["angle"],
-        (own["center_y"], own["center_x"]),
-        profile,
-    )
-    if kind == "cutdiff":
-        changed = (pixels - mask).clamp(0, 1)
-    elif kind == "cutout":
-        changed = torch.lerp(pixels, parameters["value"].to(pixels).view(-1, 1, 1, 1), mask)
-    else:
-        with torch.no_grad():
-            source = color_jitter(shift_images(pixels, parameters), parameters)
-        changed = torch.lerp(pixels, source, mask)
-    layout = torch.channels_last if is_channels_last(images) else torch.contiguous_format
-    return from_unit(changed, images.dtype).contiguous(memory_format=layout), mask
-
-
-_GEOMETRY = ("area", "aspect", "angle", "center_y", "center_x")
-
-
 @dataclass(frozen=True)
 class SoftPatch(Augmentation):
     """A patch with a soft edge at a random place, differentiable in its area, aspect and angle.
 
-    ``cutdiff`` subtracts the mask from the image, a soft black blob, as the class SmoothCutOut in the public code of
-    DSV does (Yoo et al., https://arxiv.org/abs/2307.06534), which its command line calls CutDiff; the reviews of
-    ST-SSAD (Yoo, Zhao and Akoglu, https://arxiv.org/abs/2306.12033) name CutDiff as its local augmentation. ``cutout``
-    and ``cutpaste`` on the same mask, the angle, and a place for each image rather than one for the whole batch, are
-    this package's choices.
+    ``cutdiff`` subtracts a Gaussian mask from the image, a soft black blob; ``cutout`` puts a grey value, ``cutpaste``
+    another, colour-jittered part of the image under a box with a soft edge. The first is what the class SmoothCutOut in
+    the public code of DSV does (Yoo et al., https://arxiv.org/abs/2307.06534), whose command line calls it CutDiff; the
+    reviews of ST-SSAD (Yoo, Zhao and Akoglu, https://arxiv.org/abs/2306.12033) name CutDiff as its local augmentation.
+    The other two, the angle, and a place for each image rather than one for the whole batch are this package's choices.
 
-    To tune the patch, replace its parameters by tensors that need gradients, broadcast to shape (B,):
+    The parameters that :meth:`sample` gives can be replaced by tensors of shape (B,) that need gradients.
 
     Args:
         kind: ``cutdiff``, ``cutout`` or ``cutpaste``.
         area: Product of the patch's sides as a share of the image's area, in (0, 1].
         aspect: The patch's width / height.
         angle: Angle in degrees by which it is turned counter-clockwise.
-        profile: ``gaussian`` or ``box``; by default ``gaussian`` for ``cutdiff`` and ``box`` for the others.
         value: Grey value that ``cutout`` puts in, in [0, 1].
         jitter: Strength of the colour jitter of what ``cutpaste`` puts in, in [0, 0.5].
 
@@ -103,18 +60,16 @@ class SoftPatch(Augmentation):
     area: float = 0.05
     aspect: float = 1.0
     angle: float = 0.0
-    profile: Literal["gaussian", "box"] | None = None
     value: float = 0.0
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         check_choice("kind", self.kind, KINDS)
         check_number("area", self.area, 1e-6, 1)
         check_number("aspect", self.aspect, 1e-3, 1e3)
         check_number("angle", self.angle)
-        if self.profile is not None:
-            check_choice("profile", self.profile, PROFILES)
         check_number("value", self.value, 0, 1)
         check_number("jitter", self.jitter, 0, 0.5)
 
@@ -124,7 +79,14 @@ class SoftPatch(Augmentation):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Parameters:
-        """Draw the centres, uniformly over the image, and what :func:`apply_soft_patch` needs besides."""
+        """Draw the centres, uniformly over the image, and give the rest.
+
+        Returns:
+            Shape (B,) each: ``area``, ``aspect``, ``angle``, ``center_y`` and ``center_x`` of
+            :func:`~anomalib_ssl.augmentations.soft_patch_mask`. For ``cutout`` also ``value``. For ``cutpaste`` also
+            ``shift_y`` and ``shift_x``, by how many rows and columns what is put in lies below and to the right of
+            where it goes, and the strengths of its colour jitter.
+        """
         batch, (height, width) = shape[0], shape[-2:]
         center_y, center_x, from_y, from_x = uniform(0, 1, (4, batch), device, generator)
         fixed = {"area": self.area, "aspect": self.aspect, "angle": math.radians(self.angle)}
@@ -141,16 +103,24 @@ class SoftPatch(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Change ``images`` (B, C, H, W); the boolean masks are where the soft mask exceeds one half."""
-        changed, mask = apply_soft_patch(images, parameters, self.kind, self.used_profile)
-        return changed, mask > 0.5
+        pixels = to_unit(images)
+        mask = self._soft_mask(pixels, parameters)
+        if self.kind == "cutdiff":
+            changed = (pixels - mask).clamp(0, 1)
+        elif self.kind == "cutout":
+            changed = torch.lerp(pixels, parameters["value"].to(pixels).view(-1, 1, 1, 1), mask)
+        else:
+            with torch.no_grad():
+                source = color_jitter(shift_images(pixels, parameters), parameters)
+            changed = torch.lerp(pixels, source, mask)
+        layout = torch.channels_last if is_channels_last(images) else torch.contiguous_format
+        return from_unit(changed, images.dtype).contiguous(memory_format=layout), mask > 0.5
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Add the patches to anomaly masks (B, C, H, W)."""
-        blank = torch.zeros_like(masks[:, :1], dtype=torch.float32)
-        _, soft = apply_soft_patch(blank, {**parameters, "value": torch.zeros(len(masks))}, "cutout", self.used_profile)
-        return masks.maximum((soft > 0.5).to(masks.dtype))
+        return masks.maximum((self._soft_mask(masks.float(), parameters) > 0.5).to(masks.dtype))
 
-    @property
-    def used_profile(self) -> str:
-        """The profile, with what stands for none filled in."""
-        return self.profile or ("gaussian" if self.kind == "cutdiff" else "box")
+    def _soft_mask(self, pixels: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        geometry = {name: parameters[name].to(pixels) for name in GEOMETRY}
+        size = (pixels.shape[-2], pixels.shape[-1])
+        return soft_patch_mask(geometry, size, "gaussian" if self.kind == "cutdiff" else "box")

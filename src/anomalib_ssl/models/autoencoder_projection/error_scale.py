@@ -6,9 +6,8 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 
-from anomalib_ssl.scoring import NotFittedError
+from anomalib_ssl.scoring import Fitted
 from anomalib_ssl.scoring.box_filter import box_filter
 
 LEAST_CONSTANT = 0.1
@@ -18,7 +17,7 @@ LEAST_CONTRAST = 1e-8
 """Least contrast of an image, far below that of one step in 8 bits, so that flat images have a logarithm."""
 
 
-class ContrastScale(nn.Module):
+class ContrastScale(Fitted):
     """Divide smoothed squared errors by what is normal at a place of their contrast, in an image of its contrast.
 
     Autoencoders blur: the squared error follows the contrast of what is blurred, and sound images rich in contrast look
@@ -48,7 +47,6 @@ class ContrastScale(nn.Module):
         True
     """
 
-    count: torch.Tensor
     constant: torch.Tensor
     slope: torch.Tensor
     exponent: torch.Tensor
@@ -58,8 +56,6 @@ class ContrastScale(nn.Module):
         super().__init__()
         self.box_size = box_size
         self.box_passes = box_passes
-        self.is_fitted = False
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.register_buffer("constant", torch.ones(()))
         self.register_buffer("slope", torch.zeros(()))
         self.register_buffer("exponent", torch.zeros(()))
@@ -80,9 +76,7 @@ class ContrastScale(nn.Module):
         Raises:
             NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
         """
-        if not self.is_fitted:
-            msg = "The contrast scale of errors has not been fitted: train the model or load a trained checkpoint."
-            raise NotFittedError(msg)
+        self.require_fitted()
         variance = local_variance(surroundings, self.box_size, self.box_passes)
         least, mean, most = self.log_contrasts
         richness = image_contrast(images).log().clamp(min=least, max=most) - mean
@@ -94,8 +88,9 @@ class ContrastScale(nn.Module):
         """Estimate the normal error from errors, surroundings and images, as :meth:`forward` takes them, in one pass.
 
         Raises:
-            ValueError: If there are none.
+            ValueError: If there are none, or any is not finite.
         """
+        self.forget()
         # Of each image the means of v, e, v * v and v * e for variances v and errors e, and the contrast: the level of
         # an image is a factor of its errors, so these are all that is needed of the pixels.
         measured = [self._measure(*batch) for batch in batches]
@@ -113,19 +108,13 @@ class ContrastScale(nn.Module):
         self.slope.fill_(slope)
         self.exponent.fill_(exponent)
         self.log_contrasts.copy_(torch.stack([contrast.min(), contrast.mean(), contrast.max()]))
-        self.count.fill_(len(contrast))
-        self.is_fitted = True
+        self._set_fitted(len(contrast))
 
     def _measure(self, errors: torch.Tensor, surroundings: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """What is needed of each image, shape (B, 5)."""
         variance = local_variance(surroundings, self.box_size, self.box_passes)
         terms = (variance, errors, variance.square(), variance * errors)
         return torch.stack([*(term.mean(dim=(1, 2, 3)) for term in terms), image_contrast(images)], dim=1)
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        # Kept as a plain bool: reading the buffer at every score would synchronise with the device.
-        self.is_fitted = bool(self.count > 0)
 
 
 def image_contrast(images: torch.Tensor) -> torch.Tensor:

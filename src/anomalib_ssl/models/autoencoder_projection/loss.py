@@ -41,7 +41,7 @@ class ProjectionLoss(nn.Module):
 
     With weighting ``region`` a small corruption counts as much as a large one::
 
-        loss = clean_weight * mean of the clean pixels' errors + masked_weight * mean of the corrupted pixels' errors
+        loss = (1 - masked_weight) * mean error of the clean pixels + masked_weight * mean error of the corrupted pixels
 
     With ``pixel`` every pixel counts alike: the plain mean squared error of a denoising autoencoder, which is the above
     with each region's share of the image for its weight.
@@ -51,9 +51,9 @@ class ProjectionLoss(nn.Module):
     clean one.
 
     Args:
-        clean_weight: Weight of the region that was left as it was.
-        masked_weight: Weight of the corrupted region. An image without one contributes nothing here.
-        weighting: ``region`` or ``pixel``; the latter ignores both weights.
+        masked_weight: Weight of the corrupted region, in [0, 1]; that of the clean one is the rest. An image without
+            such a region contributes nothing there.
+        weighting: ``region`` or ``pixel``; the latter ignores the weight.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -62,24 +62,14 @@ class ProjectionLoss(nn.Module):
         >>> import torch
         >>> target, masks = torch.zeros(1, 3, 2, 2), torch.tensor([[[[True, False], [False, False]]]])
         >>> reconstruction = torch.where(masks, 1.0, 0.5).expand(1, 3, 2, 2)
-        >>> round(float(ProjectionLoss(0.9, 0.1)(reconstruction, target, masks)), 4)  # 0.9 * 0.25 + 0.1 * 1
+        >>> round(float(ProjectionLoss(0.1)(reconstruction, target, masks)), 4)  # 0.9 * 0.25 + 0.1 * 1
         0.325
     """
 
-    def __init__(
-        self,
-        clean_weight: float = 0.9,
-        masked_weight: float = 0.1,
-        weighting: Literal["region", "pixel"] = "region",
-    ) -> None:
+    def __init__(self, masked_weight: float = 0.1, weighting: Literal["region", "pixel"] = "region") -> None:
         super().__init__()
-        check_number("clean_weight", clean_weight, 0)
-        check_number("masked_weight", masked_weight, 0)
+        check_number("masked_weight", masked_weight, 0, 1)
         check_choice("loss_weighting", weighting, WEIGHTINGS)
-        if weighting == "region" and clean_weight + masked_weight == 0:
-            msg = "clean_weight and masked_weight must not both be 0."
-            raise ValueError(msg)
-        self.clean_weight = clean_weight
         self.masked_weight = masked_weight
         self.weighting = weighting
 
@@ -96,9 +86,7 @@ class ProjectionLoss(nn.Module):
         """
         with torch.autocast(reconstruction.device.type, enabled=False):
             clean, masked = region_losses(reconstruction, target, masks)
-            clean_weight: torch.Tensor | float = self.clean_weight
             masked_weight: torch.Tensor | float = self.masked_weight
             if self.weighting == "pixel":
                 masked_weight = masks.float().mean(dim=(1, 2, 3))
-                clean_weight = 1 - masked_weight
-            return (clean_weight * clean + masked_weight * masked).mean()
+            return ((1 - masked_weight) * clean + masked_weight * masked).mean()

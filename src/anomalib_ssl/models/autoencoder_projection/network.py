@@ -4,12 +4,11 @@
 """A convolutional autoencoder with stacked dilated convolutions at its bottleneck."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import nn
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_whole, check_wholes
 
 DILATIONS = (1, 2, 4, 8, 16, 32)
 """Dilation rates of the stacked dilated convolutions, where the map is large enough for them."""
@@ -17,9 +16,6 @@ DILATIONS = (1, 2, 4, 8, 16, 32)
 OUTPUT_GAIN = 8.0
 """Factor on the last layer's weights: Adam's steps are of one size for all, and without a factor it takes thousands of
 them at a usual rate until the reconstruction has the contrast of an image."""
-
-SKIPS = ("none", "ccm")
-"""Names of the ways from the encoder past the bottleneck."""
 
 
 class SDCAutoencoder(nn.Module):
@@ -39,9 +35,6 @@ class SDCAutoencoder(nn.Module):
         sdc_width: Channels of each dilation rate.
         dilations: Dilation rates. By default those of 1, 2, 4, 8, 16 and 32 that see more than their own position:
             a rate as large as the map is a costly 1 x 1 convolution.
-        skip: ``none``, or ``ccm`` for a gated skip connection at each resolution; see
-            :class:`ConvexCombination`.
-        fuse: Whether a 3 x 3 convolution follows each of the stacked dilated convolutions.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -61,25 +54,18 @@ class SDCAutoencoder(nn.Module):
         sdc_layers: int = 4,
         sdc_width: int = 64,
         dilations: Sequence[int] | None = None,
-        skip: Literal["none", "ccm"] = "none",
-        fuse: bool = False,
     ) -> None:
         super().__init__()
         check_sides("image_size", image_size)
+        check_wholes("widths", widths, 1)
         if len(widths) != 3:
             msg = f"widths must be three numbers of channels, got {tuple(widths)}."
             raise ValueError(msg)
-        for width in widths:
-            check_number("widths", width, 1)
-        check_number("sdc_layers", sdc_layers, 1)
-        check_number("sdc_width", sdc_width, 1)
-        check_choice("skip", skip, SKIPS)
+        check_whole("sdc_layers", sdc_layers, 1)
+        check_whole("sdc_width", sdc_width, 1)
+        if dilations is not None:
+            check_wholes("dilations", dilations, 1)
         self.dilations = default_dilations(image_size) if dilations is None else tuple(dilations)
-        if not self.dilations:
-            msg = f"dilations must hold at least one rate, got {tuple(self.dilations)}."
-            raise ValueError(msg)
-        for dilation in self.dilations:
-            check_number("dilations", dilation, 1)
         first, second, third = widths
         self.encoder = nn.ModuleList(
             nn.Sequential(conv_block(inputs, outputs), conv_block(outputs, outputs))
@@ -87,16 +73,15 @@ class SDCAutoencoder(nn.Module):
         )
         self.pool = nn.MaxPool2d(2)
         stacked = sdc_width * len(self.dilations)
-        bottleneck: list[nn.Module] = []
-        for layer in range(sdc_layers):
-            bottleneck.append(StackedDilatedConvolution(third if layer == 0 else stacked, sdc_width, self.dilations))
-            if fuse:
-                bottleneck.append(conv_block(stacked, stacked))
-        self.bottleneck = nn.Sequential(*bottleneck)
+        self.bottleneck = nn.Sequential(
+            *(
+                StackedDilatedConvolution(third if layer == 0 else stacked, sdc_width, self.dilations)
+                for layer in range(sdc_layers)
+            )
+        )
         self.up = nn.ModuleList(
             up_block(inputs, outputs) for inputs, outputs in ((stacked, third), (third, second), (second, first))
         )
-        self.skip = nn.ModuleList(ConvexCombination(width) for width in (third, second, first) if skip == "ccm")
         self.decoder = nn.ModuleList(
             nn.Sequential(conv_block(width, width), conv_block(width, width)) for width in (third, second, first)
         )
@@ -121,16 +106,11 @@ class SDCAutoencoder(nn.Module):
         """
         check_sides("images", (images.shape[-2], images.shape[-1]))
         features = images
-        encoded: list[torch.Tensor] = []
         for block in self.encoder:
-            encoded.append(block(features))
-            features = self.pool(encoded[-1])
+            features = self.pool(block(features))
         features = self.bottleneck(features)
-        for level, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
-            features = up(features)
-            if self.skip:
-                features = self.skip[level](encoded[-1 - level], features)
-            features = block(features)
+        for up, block in zip(self.up, self.decoder, strict=True):
+            features = block(up(features))
         reconstruction: torch.Tensor = self.output(features)
         return (OUTPUT_GAIN * reconstruction).sigmoid()
 
@@ -154,30 +134,6 @@ class StackedDilatedConvolution(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Convolve features (B, C, h, w) to (B, width * number of rates, h, w)."""
         result: torch.Tensor = self.norm(torch.cat([convolve(features) for convolve in self.convolutions], dim=1))
-        return result
-
-
-class ConvexCombination(nn.Module):
-    """A gated skip connection: a learned map chooses, for each position, between encoder and decoder features.
-
-    Known by the name of CCM (convex combination module); how the paper computes its coefficients was not available. At
-    the start the encoder's share is 0.12 everywhere, since a plain skip would offer the copy of the input that the
-    network must not learn.
-
-    Args:
-        width: Number of channels.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gate = nn.Conv2d(2 * width, 1, 3, padding=1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, -2.0)  # type: ignore[arg-type]
-
-    def forward(self, encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
-        """Mix two feature maps (B, C, h, w)."""
-        share = self.gate(torch.cat([encoded, decoded], dim=1)).sigmoid()
-        result: torch.Tensor = share * encoded + (1 - share) * decoded
         return result
 
 

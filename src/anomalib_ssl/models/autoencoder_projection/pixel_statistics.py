@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import nn
 
 from anomalib_ssl.checks import check_choice
-from anomalib_ssl.scoring import NotFittedError
+from anomalib_ssl.scoring import Fitted
 from anomalib_ssl.scoring.box_filter import box_filter
 
 STATISTICS = ("mean", "standardize")
@@ -20,7 +19,7 @@ LEAST_DEVIATION = 0.1
 """Least standard deviation of a pixel, as a part of the root mean square over all pixels."""
 
 
-class PixelStatistics(nn.Module):
+class PixelStatistics(Fitted):
     """Subtract the mean map of normal images, and optionally divide by its standard deviation, pixel by pixel.
 
     For objects that lie alike in every image: edges that are hard to reconstruct then count for less. Mean and variance
@@ -45,7 +44,6 @@ class PixelStatistics(nn.Module):
         True
     """
 
-    count: torch.Tensor
     mean: torch.Tensor
     deviation: torch.Tensor
 
@@ -57,8 +55,6 @@ class PixelStatistics(nn.Module):
         self.kind = kind
         self.box_size = box_size
         self.box_passes = box_passes
-        self.is_fitted = False
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.register_buffer("mean", torch.zeros(1, 1, *size))
         self.register_buffer("deviation", torch.ones(1, 1, *size))
 
@@ -69,9 +65,7 @@ class PixelStatistics(nn.Module):
             NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
             ValueError: If the maps have another size.
         """
-        if not self.is_fitted:
-            msg = "The mean map of normal images has not been fitted: train the model or load a trained checkpoint."
-            raise NotFittedError(msg)
+        self.require_fitted()
         self._check_size(maps)
         maps = maps - self.mean
         return maps / self.deviation if self.kind == "standardize" else maps
@@ -83,8 +77,9 @@ class PixelStatistics(nn.Module):
         A single map has no deviation: 1 is taken for it everywhere.
 
         Raises:
-            ValueError: If the maps have another size, or there are none.
+            ValueError: If the maps have another size or are not finite, or there are none.
         """
+        self.forget()
         # Chan, Golub and LeVeque's rule for merging variances, which float32 stands.
         count, mean, squares = 0, torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         for maps in batches:
@@ -103,16 +98,10 @@ class PixelStatistics(nn.Module):
         least = (LEAST_DEVIATION**2 * variance.mean()).clamp(min=1e-24)
         self.mean.copy_(box_filter(mean, self.box_size, self.box_passes))
         self.deviation.copy_(variance.maximum(least).sqrt() if count > 1 else torch.ones_like(variance))
-        self.count.fill_(count)
-        self.is_fitted = True
+        self._set_fitted(count)
 
     def _check_size(self, maps: torch.Tensor) -> None:
         if maps.shape[-2:] != self.mean.shape[-2:]:
             expected = tuple(self.mean.shape[-2:])
             msg = f"map_statistics is for images of image_size={expected}, got {tuple(maps.shape[-2:])}."
             raise ValueError(msg)
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        # Kept as a plain bool: reading the buffer at every score would synchronise with the device.
-        self.is_fitted = bool(self.count > 0)

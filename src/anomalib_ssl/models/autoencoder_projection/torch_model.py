@@ -11,14 +11,20 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_choice
 from anomalib_ssl.models.autoencoder_projection.error_scale import ContrastScale
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder
 from anomalib_ssl.models.autoencoder_projection.pixel_statistics import STATISTICS, PixelStatistics
-from anomalib_ssl.scoring.box_filter import box_filter, check_box_size
+from anomalib_ssl.scoring.box_filter import box_filter
 
-SCORES = ("max", "mean", "sum", "topk_mean")
+BOX_PASSES = 2
+"""How many times maps are averaged over a window."""
+
+SCORES = ("max", "mean", "topk_mean")
 """Names of the ways from a map to an image's score."""
+
+TOPK_SHARE = 0.01
+"""Share of the pixels that ``topk_mean`` averages, rounded up to whole pixels."""
 
 NORMALIZATIONS = ("none", "reconstruction", "input")
 """Names of what the expected error is read from."""
@@ -38,18 +44,16 @@ class AutoencoderProjectionModel(nn.Module):
 
     Args:
         image_size: Height and width in pixels of the images, multiples of 8.
-        box_size: Side in pixels of the averaging window, odd. By default the odd number nearest to a 24th of the
-            shorter side: 11 at 256 pixels, 21 at 512.
-        box_passes: How many times the window is applied; 0 for no smoothing.
         error_normalization: What the normal error at a place is read from; see :class:`ContrastScale`. ``none``
             leaves errors as they are. ``reconstruction`` takes the contrast of what should be there, ``input`` that of
             what is there, which a defect adds to. Either also takes that of the whole input.
         map_statistics: ``none``, ``mean`` or ``standardize``; see :class:`PixelStatistics`.
         statistics_for: What is compared with the normal map: the ``score`` only, or the ``map`` as well.
-        score: An image's score: the map's ``max``, ``mean``, ``sum``, or ``topk_mean`` for the mean of its largest
-            values.
-        topk_share: Share of the pixels that ``topk_mean`` averages, in (0, 1].
+        score: An image's score: the map's ``max``, ``mean``, or ``topk_mean`` for the mean of its largest values.
         **autoencoder: Arguments of :class:`SDCAutoencoder`.
+
+    Attributes:
+        box_size: Side in pixels of the averaging window: 11 at 256 pixels, 21 at 512.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -66,36 +70,26 @@ class AutoencoderProjectionModel(nn.Module):
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        box_size: int | None = None,
-        box_passes: int = 2,
         error_normalization: Literal["none", "reconstruction", "input"] = "none",
         map_statistics: Literal["none", "mean", "standardize"] = "none",
         statistics_for: Literal["score", "map"] = "score",
-        score: Literal["max", "mean", "sum", "topk_mean"] = "max",
-        topk_share: float = 0.01,
+        score: Literal["max", "mean", "topk_mean"] = "max",
         **autoencoder: Any,
     ) -> None:
         super().__init__()
-        box_size = default_box_size(image_size) if box_size is None else box_size
-        check_box_size("box_size", box_size)
-        check_number("box_passes", box_passes, 0)
         check_choice("error_normalization", error_normalization, NORMALIZATIONS)
         check_choice("map_statistics", map_statistics, ("none", *STATISTICS))
         check_choice("statistics_for", statistics_for, ("score", "map"))
         check_choice("score", score, SCORES)
-        check_number("topk_share", topk_share, 1e-9, 1)
-        self.box_size = box_size
-        self.box_passes = box_passes
+        self.box_size = default_box_size(image_size)
         self.contrast_source = error_normalization
         self.statistics_for = statistics_for
         self.score = score
-        self.topk_share = topk_share
         self.autoencoder = SDCAutoencoder(image_size, **autoencoder)
         # Where errors are not smoothed, a variance still needs neighbours.
-        window = max(box_size, 3), max(box_passes, 1)
-        self.error_scale = None if error_normalization == "none" else ContrastScale(*window)
+        self.error_scale = None if error_normalization == "none" else ContrastScale(max(self.box_size, 3), BOX_PASSES)
         self.statistics = (
-            None if map_statistics == "none" else PixelStatistics(map_statistics, image_size, box_size, box_passes)
+            None if map_statistics == "none" else PixelStatistics(map_statistics, image_size, self.box_size, BOX_PASSES)
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
@@ -118,28 +112,22 @@ class AutoencoderProjectionModel(nn.Module):
         maps = compared = self._scaled_error(images, reconstruction)
         if self.statistics is not None:
             compared = self.statistics(maps)
-        scores = image_score(compared, self.score, self.topk_share)
+        scores = image_score(compared, self.score)
         return InferenceBatch(pred_score=scores, anomaly_map=maps if self.statistics_for == "score" else compared)
 
     def error_map(self, images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
         """Smoothed squared error of reconstructions (B, 3, H, W), shape (B, 1, H, W); it needs no statistics."""
-        return box_filter(squared_error(images, reconstruction), self.box_size, self.box_passes)
+        return box_filter(squared_error(images, reconstruction), self.box_size, BOX_PASSES)
 
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether scores need statistics of clean images."""
-        return self.error_scale is not None or self.statistics is not None
-
-    @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor]) -> None:
         """Fit what scores are compared with to clean images, in evaluation mode.
 
         Args:
             images: Clean images in batches (B, 3, H, W), values in [0, 1]. Gone through once for each of contrast scale
-                and map statistics.
+                and map statistics, not at all without both.
 
         Raises:
-            ValueError: If there are none.
+            ValueError: If there are none, or training has diverged.
         """
         if self.error_scale is not None:
             self.error_scale.fit(
@@ -168,13 +156,12 @@ def squared_error(images: torch.Tensor, reconstruction: torch.Tensor) -> torch.T
     return (images - reconstruction).square().mean(dim=1, keepdim=True)
 
 
-def image_score(maps: torch.Tensor, score: str = "max", topk_share: float = 0.01) -> torch.Tensor:
+def image_score(maps: torch.Tensor, score: str = "max") -> torch.Tensor:
     """Reduce each map to one number.
 
     Args:
         maps: Shape (B, 1, H, W).
-        score: ``max``, ``mean``, ``sum``, or ``topk_mean`` for the mean of the largest values.
-        topk_share: Share of the pixels that ``topk_mean`` averages, rounded up to whole pixels.
+        score: ``max``, ``mean``, or ``topk_mean`` for the mean of the largest hundredth of the pixels.
 
     Returns:
         Shape (B,).
@@ -182,10 +169,8 @@ def image_score(maps: torch.Tensor, score: str = "max", topk_share: float = 0.01
     pixels = maps.flatten(1)
     if score == "max":
         return pixels.amax(dim=1)
-    if score == "sum":
-        return pixels.sum(dim=1)
     if score == "topk_mean":
-        pixels = pixels.topk(math.ceil(topk_share * pixels.shape[1]), dim=1, sorted=False).values
+        pixels = pixels.topk(math.ceil(TOPK_SHARE * pixels.shape[1]), dim=1, sorted=False).values
     return pixels.mean(dim=1)
 
 

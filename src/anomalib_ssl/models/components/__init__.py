@@ -3,7 +3,8 @@
 
 """Network parts that several models share."""
 
-from anomalib_ssl.models.components.backbone import Backbone, ScoredLayer
-from anomalib_ssl.models.components.dilation import dilated_twin
+from anomalib_ssl.models.components.backbone import Backbone
+from anomalib_ssl.models.components.dilation import Dilation, dilated, find_dilations
+from anomalib_ssl.models.components.head import build_head
 
-__all__ = ["Backbone", "ScoredLayer", "dilated_twin"]
+__all__ = ["Backbone", "Dilation", "build_head", "dilated", "find_dilations"]

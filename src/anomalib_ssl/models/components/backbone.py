@@ -14,18 +14,25 @@ from anomalib_ssl.checks import check_choice
 
 LAYERS = ("pool", "level7")
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Backbone(nn.Module):
     """A timm network up to its last feature map, and the feature map to be scored, which may be an earlier one.
 
+    Images come in [0, 1] and are normalised here, by mean and standard deviation of ImageNet's pixels, so that an
+    exported graph is complete.
+
     Args:
         name: Name of a timm model with a spatial feature map, for example ``resnet18`` or ``efficientnet_b4``.
-        pretrained: Whether to load timm's pretrained weights, from its local cache or the Hugging Face hub.
+        pre_trained: Whether to load timm's pretrained weights, from its local cache or the Hugging Face hub.
         layer: Feature map to be scored: ``pool``, the one that is pooled at the end, or ``level7``, for networks of the
             EfficientNet and MobileNet families the result of the sixth stage of blocks, the stem being level one
             (Li et al., CVPR 2021, section 4.3 and table 3; 272 channels in EfficientNet-B4).
 
     Attributes:
+        network: The timm network, for normalised images.
         num_features: Number of channels of the last feature map.
         num_scored_features: Number of channels of the feature map to be scored.
 
@@ -38,14 +45,17 @@ class Backbone(nn.Module):
         torch.Size([1, 512, 2, 2])
     """
 
-    def __init__(self, name: str = "resnet18", pretrained: bool = False, layer: str = "pool") -> None:
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+
+    def __init__(self, name: str = "resnet18", pre_trained: bool = False, layer: str = "pool") -> None:
         super().__init__()
         check_choice("layer", layer, LAYERS)
         _check_name(name)
         self.name = name
         self.layer = layer
-        self.network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
-        if not pretrained and isinstance(self.network, timm.models.ResNet):
+        self.network: Any = timm.create_model(name, pretrained=pre_trained, num_classes=0, global_pool="")
+        if not pre_trained and isinstance(self.network, timm.models.ResNet):
             # timm starts each residual branch with a scale of zero; torchvision's recipe from scratch does not.
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -53,31 +63,24 @@ class Backbone(nn.Module):
         self.num_features = int(self.network.num_features)
         self._channels_last_output = _has_channels_last_output(self.network, name, self.num_features)
         self.num_scored_features = self.num_features if layer == "pool" else _level7_features(self.network, name)
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the last feature map (B, D, h, w) of normalised images (B, 3, H, W)."""
-        features: torch.Tensor = self.network.forward_features(images)
+        """Compute the last feature map (B, D, h, w) of images (B, 3, H, W) in [0, 1]."""
+        features: torch.Tensor = self.network.forward_features(self.normalized(images))
         return features.permute(0, 3, 1, 2) if self._channels_last_output else features
 
     def scored(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the feature map to be scored (B, D, h, w) of normalised images (B, 3, H, W)."""
-        return self(images) if self.layer == "pool" else _level7(self.network, images)
+        """Compute the feature map to be scored (B, D, h, w) of images (B, 3, H, W) in [0, 1]."""
+        return self(images) if self.layer == "pool" else _level7(self.network, self.normalized(images))
 
-
-class ScoredLayer(nn.Module):
-    """A backbone as a network that gives the feature map to be scored.
-
-    Args:
-        backbone: The backbone.
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the feature map to be scored (B, D, h, w) of normalised images (B, 3, H, W)."""
-        return self.backbone.scored(images)
+    def normalized(self, images: torch.Tensor) -> torch.Tensor:
+        """Bring images (B, 3, H, W) from [0, 1] to the range that :attr:`network` is made for."""
+        images = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        # The faster layout for convolutions and their gradients.
+        return images.contiguous(memory_format=torch.channels_last) if self.training else images
 
 
 def _level7(network: Any, images: torch.Tensor) -> torch.Tensor:

@@ -1,19 +1,31 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Dense features from a trained network: dilated convolutions in place of its late strides."""
+"""Dense features from a trained network: dilated convolutions in place of its late strides, for as long as they run."""
 
 import copy
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-STRIDED = (nn.Conv2d, nn.MaxPool2d)
+Features = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
-def dilated_twin(network: nn.Module, output_stride: int) -> nn.Module:
-    """Make a second network of the same weights whose feature map is no coarser than ``output_stride``.
+class Dilation(NamedTuple):
+    """How a convolution or a pooling goes over its input, down and across."""
+
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]
+
+
+def find_dilations(
+    network: nn.Module, output_stride: int, features: Features = nn.Module.__call__
+) -> dict[str, Dilation]:
+    """Find out what has to change in a network so that its feature map is no coarser than ``output_stride``.
 
     Whatever would reduce the resolution further does so no longer, and what follows it is dilated instead, so that each
     position of the finer map holds what the network would give for an image moved there (the *à trous* rule; Yu, Koltun
@@ -21,36 +33,52 @@ def dilated_twin(network: nn.Module, output_stride: int) -> nn.Module:
     At the positions that the coarse map has, both agree. Parts that average the whole map, squeeze-and-excitation
     blocks for example, average over more positions in the finer one: networks with them agree only approximately.
 
-    The twin holds the very same parameters and buffers, through training, loading and moving. It is in evaluation mode
-    and not to be trained.
-
     Args:
-        network: Maps images (B, 3, H, W) to features (B, D, h, w) and reduces their size by convolutions and maximum
-            pooling with symmetric padding.
+        network: Reduces the size of images by convolutions and maximum pooling with symmetric padding. It is left as it
+            is.
         output_stride: Largest reduction allowed, a power of two.
+        features: Computes features (B, D, h, w) from network and images (B, 3, H, W); by default the network's result.
 
     Returns:
-        The twin.
+        What :func:`dilated` needs: a part's name, and how it has to go over its input.
 
     Raises:
         ValueError: If the network reduces the size by other means.
     """
-    tensors = [*network.parameters(), *network.buffers()]
-    twin = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).eval()
-    reductions = _reductions(twin)
-    for module, (before, after) in reductions.items():
-        now_before, now_after = min(before, output_stride), min(after, output_stride)
-        if after > now_after:
-            _check_padding(module)
-        dilation = before // now_before
-        module.stride = _pair(now_after // now_before)
-        module.dilation = tuple(own * dilation for own in _pair(module.dilation))
-        module.padding = tuple(padding * dilation for padding in _pair(module.padding))
-    _check_reduction(twin, output_stride)
-    for original, copied in zip(network.modules(), twin.modules(), strict=True):
-        # The dictionaries themselves: moving a module to a device replaces the buffers in them.
-        copied._parameters, copied._buffers = original._parameters, original._buffers
-    return twin
+    probe = copy.deepcopy(network).eval()
+    dilations = {}
+    for name, (before, after) in _reductions(probe, features).items():
+        if after <= output_stride:
+            continue
+        module: Any = probe.get_submodule(name)
+        _check_padding(module)
+        reduced = min(before, output_stride)
+        factor = before // reduced
+        dilations[name] = Dilation(
+            _pair(output_stride // reduced), _times(module.dilation, factor), _times(module.padding, factor)
+        )
+    with dilated(probe, dilations):
+        _check_reduction(probe, output_stride, features)
+    return dilations
+
+
+@contextmanager
+def dilated(network: nn.Module, dilations: Mapping[str, Dilation]) -> Iterator[None]:
+    """Let a network give the finer map while the context is open, in one thread at a time.
+
+    Args:
+        network: The network, or a copy of it, trained, moved or converted since.
+        dilations: What :func:`find_dilations` found for it.
+    """
+    modules: list[Any] = [network.get_submodule(name) for name in dilations]
+    before = [Dilation(module.stride, module.dilation, module.padding) for module in modules]
+    try:
+        for module, changed in zip(modules, dilations.values(), strict=True):
+            module.stride, module.dilation, module.padding = changed
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            module.stride, module.dilation, module.padding = own
 
 
 _SIDE = 256
@@ -60,8 +88,8 @@ _REQUIREMENT = (
 )
 
 
-def _reductions(network: nn.Module) -> dict[Any, tuple[int, int]]:
-    """How much smaller than the image the input and output of each convolution and pooling are."""
+def _reductions(network: nn.Module, features: Features) -> dict[str, tuple[int, int]]:
+    """How much smaller than the image the input and output of each convolution and pooling are, by name."""
     found: dict[Any, tuple[int, int]] = {}
 
     def note(module: Any, arguments: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -70,12 +98,13 @@ def _reductions(network: nn.Module) -> dict[Any, tuple[int, int]]:
         if height > 1:
             found[module] = _SIDE // height, _SIDE // output.shape[-2]
 
-    hooks = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, STRIDED)]
+    strided = {name: part for name, part in network.named_modules() if isinstance(part, nn.Conv2d | nn.MaxPool2d)}
+    hooks = [module.register_forward_hook(note) for module in strided.values()]
     with torch.no_grad():
-        network(_image(network))
+        features(network, _image(network))
     for hook in hooks:
         hook.remove()
-    return found
+    return {name: found[module] for name, module in strided.items() if module in found}
 
 
 def _check_padding(module: Any) -> None:
@@ -85,10 +114,10 @@ def _check_padding(module: Any) -> None:
         raise ValueError(msg)
 
 
-def _check_reduction(network: nn.Module, output_stride: int) -> None:
+def _check_reduction(network: nn.Module, output_stride: int, features: Features) -> None:
     try:
         with torch.no_grad():
-            height = network(_image(network)).shape[-2]
+            height = features(network, _image(network)).shape[-2]
     except RuntimeError as error:
         # Two branches of different sizes, since one of them shrinks by other means.
         msg = f"{_REQUIREMENT}; with a stride of {output_stride} it fails."
@@ -105,3 +134,8 @@ def _image(network: nn.Module) -> torch.Tensor:
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
+
+
+def _times(value: int | tuple[int, int], factor: int) -> tuple[int, int]:
+    down, across = _pair(value)
+    return factor * down, factor * across

@@ -3,15 +3,14 @@
 
 """Several CutPaste models as one."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
-from anomalib_ssl.scoring import Standardizer
+from anomalib_ssl.scoring import Moments, Standardizer
 
 
 class CutPasteEnsemble(nn.Module):
@@ -46,16 +45,19 @@ class CutPasteEnsemble(nn.Module):
                 the first member first.
 
         Returns:
-            Logits (B, num_classes) in training mode; else ``pred_score`` (B,) and, unless localisation is off,
-            ``anomaly_map`` (B, 1, H, W).
+            Logits (B, num_classes) in training mode; else ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
+
+        Raises:
+            NotFittedError: If images are scored before all members were fitted.
         """
         if self.training:
             shares = images.chunk(len(self.members))
             return torch.cat([member(share) for member, share in zip(self.members, shares, strict=True)])
         batches = [member(images) for member in self.members]
-        pred_score = torch.stack([batch.pred_score for batch in batches]).mean(dim=0)
-        maps = [batch.anomaly_map for batch in batches if batch.anomaly_map is not None]
-        return InferenceBatch(pred_score=pred_score, anomaly_map=torch.stack(maps).mean(dim=0) if maps else None)
+        return InferenceBatch(
+            pred_score=torch.stack([batch.pred_score for batch in batches]).mean(dim=0),
+            anomaly_map=torch.stack([batch.anomaly_map for batch in batches]).mean(dim=0),
+        )
 
     def fit(self, images: Iterable[torch.Tensor]) -> None:
         """Fit each member's density, then the scale of its scores.
@@ -79,14 +81,6 @@ class CutPasteEnsemble(nn.Module):
         for member in self._typed_members():
             member.network.backbone_frozen = frozen
 
-    @contextmanager
-    def without_map(self) -> Iterator[None]:
-        """Leave localisation out while the context is open."""
-        with ExitStack() as stack:
-            for member in self._typed_members():
-                stack.enter_context(member.network.without_map())
-            yield
-
     def _typed_members(self) -> list["CutPasteMember"]:
         return [member for member in self.members if isinstance(member, CutPasteMember)]
 
@@ -109,17 +103,20 @@ class CutPasteMember(nn.Module):
         result: torch.Tensor | InferenceBatch = self.network(images)
         if not isinstance(result, InferenceBatch):
             return result
-        anomaly_map = None if result.anomaly_map is None else self.standardize_map(result.anomaly_map)
-        return InferenceBatch(pred_score=self.standardize_score(result.pred_score), anomaly_map=anomaly_map)
+        return InferenceBatch(
+            pred_score=self.standardize_score(result.pred_score), anomaly_map=self.standardize_map(result.anomaly_map)
+        )
 
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor]) -> None:
         """Fit the density, then the scale of its scores and maps, to clean training images."""
         self.network.fit(images)
-        self.standardize_score.reset()
-        self.standardize_map.reset()
+        self.standardize_score.forget()
+        self.standardize_map.forget()
+        scores, pixels = Moments(1), Moments(1)
         for batch in images:
             result = self.network(batch)
-            self.standardize_score.update(result.pred_score)
-            if result.anomaly_map is not None:
-                self.standardize_map.update(result.anomaly_map)
+            scores.update(result.pred_score.view(-1, 1))
+            pixels.update(result.anomaly_map.reshape(-1, 1))
+        self.standardize_score.fit(scores)
+        self.standardize_map.fit(pixels)

@@ -3,16 +3,14 @@
 
 """CutPaste at patch level: a density of the features of every window, and a score for every pixel."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import nn
 
-from anomalib_ssl.checks import check_choice, check_number
-from anomalib_ssl.models.components import ScoredLayer
-from anomalib_ssl.models.components.dilation import dilated_twin
+from anomalib_ssl.checks import check_choice, check_number, check_whole
+from anomalib_ssl.models.components import Backbone, Dilation, dilated, find_dilations
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import (
     GaussianDensity,
@@ -28,6 +26,8 @@ from anomalib_ssl.scoring import (
 DENSE = ("windows", "convolutional")
 FIT_IMAGES = 8
 """Images whose dense features are held at once while the density is fitted."""
+WINDOW_CHUNK = 1024
+"""Largest number of windows that pass through the network at once."""
 
 
 class CutPastePatchModel(CutPasteNetwork):
@@ -44,24 +44,18 @@ class CutPastePatchModel(CutPasteNetwork):
     Args:
         input_size: Height and width of the images in pixels.
         backbone: Name of a timm network with a spatial feature map.
-        pretrained: Whether the backbone starts from timm's pretrained weights.
+        pre_trained: Whether the backbone starts from timm's pretrained weights.
         layer: Feature map that is scored; see :class:`CutPasteNetwork`.
         num_classes: Number of pretext classes.
-        head_dims: Widths of the head's layers.
         freeze_batch_norm: Whether the backbone's batch norm keeps its statistics, also in training.
-        patch_size: Side of a window in pixels.
+        window_size: Side of a window in pixels.
         stride: Distance between windows in pixels.
         dense: How features of windows are computed. ``windows`` passes each through the network by itself, as the
             paper does. ``convolutional`` passes the whole image, with dilated convolutions in place of late strides,
             and averages the features over each window: many times faster, but a window sees its surroundings.
         per_location: Whether each location has a density of its own, for objects that lie alike in every image.
         gde_shrinkage: Covariance estimator of the shared density, ``ridge`` or ``ledoit_wolf``.
-        gde_l2norm: Whether features are scaled to unit length before the density.
         upsample_sigma: Standard deviation of the upsampling kernel in pixels.
-        normalize_overlap: Whether a pixel gets the mean of the scores of its windows rather than their sum.
-        window_chunk: Largest number of windows that pass through the network at once.
-        window_precision: ``bfloat16`` computes features under autocast, ``float32`` does not. Densities are always
-            computed in float32.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -71,55 +65,41 @@ class CutPastePatchModel(CutPasteNetwork):
         self,
         input_size: tuple[int, int],
         backbone: str = "resnet18",
-        pretrained: bool = False,
+        pre_trained: bool = False,
         layer: str = "pool",
         num_classes: int = 3,
-        head_dims: Sequence[int] = (512, 128),
         freeze_batch_norm: bool = False,
-        patch_size: int = 32,
+        window_size: int = 32,
         stride: int = 4,
         dense: Literal["windows", "convolutional"] = "windows",
         per_location: bool = False,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
-        gde_l2norm: bool = True,
         upsample_sigma: float = 10.0,
-        normalize_overlap: bool = True,
-        window_chunk: int = 1024,
-        window_precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         check_choice("dense", dense, DENSE)
-        check_choice("window_precision", window_precision, ("float32", "bfloat16"))
-        check_number("window_chunk", window_chunk, 1)
         check_number("upsample_sigma", upsample_sigma, 1e-3)
-        check_number("stride", stride, 1, patch_size)
-        grid = grid_size(input_size, patch_size, stride)
-        super().__init__(backbone, pretrained, layer, num_classes, head_dims, freeze_batch_norm)
-        self.patch_size = patch_size
+        check_whole("stride", stride, 1, window_size)
+        grid = grid_size(input_size, window_size, stride)
+        super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)
+        self.window_size = window_size
         self.stride = stride
         self.upsample_sigma = upsample_sigma
-        self.normalize_overlap = normalize_overlap
-        self.window_chunk = window_chunk
-        self.window_precision = window_precision
-        # In a tuple, so that its weights are not counted and saved twice.
-        self._dense_backbone = (self._make_dense_backbone() if dense == "convolutional" else None,)
+        self.dilations = self._find_dilations() if dense == "convolutional" else None
         num_features = self.backbone.num_scored_features
         self.density: GaussianDensity | LocatedGaussianDensity = (
-            LocatedGaussianDensity(num_features, grid, min(100, num_features), gde_l2norm)
+            LocatedGaussianDensity(num_features, grid, min(100, num_features))
             if per_location
-            else GaussianDensity(num_features, gde_shrinkage, gde_l2norm)
+            else GaussianDensity(num_features, gde_shrinkage)
         )
 
     def score_images(self, images: torch.Tensor) -> InferenceBatch:
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
         scores = self.score_windows(images)
-        pred_score = scores.amax(dim=(1, 2, 3))
-        if not self.localize:
-            return InferenceBatch(pred_score=pred_score)
         height, width = images.shape[-2:]
         maps = gaussian_upsample(
-            scores, (height, width), self.patch_size, self.stride, self.upsample_sigma, self.normalize_overlap
+            scores, (height, width), self.window_size, self.stride, self.upsample_sigma, normalize_overlap=True
         )
-        return InferenceBatch(pred_score=pred_score, anomaly_map=maps)
+        return InferenceBatch(pred_score=scores.amax(dim=(1, 2, 3)), anomaly_map=maps)
 
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor]) -> None:
@@ -140,7 +120,7 @@ class CutPastePatchModel(CutPasteNetwork):
         if isinstance(self.density, LocatedGaussianDensity):
             self.density.fit(features)
         else:
-            self.density.fit_batches(as_rows(part) for part in features())
+            self.density.fit(as_rows(part) for part in features())
 
     def score_windows(self, images: torch.Tensor) -> torch.Tensor:
         """Score all windows of images (B, 3, H, W) in [0, 1]: shape (B, 1, h, w)."""
@@ -151,25 +131,19 @@ class CutPastePatchModel(CutPasteNetwork):
 
     def window_features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the features of all windows of images (B, 3, H, W) in [0, 1]: shape (B, D, h, w)."""
-        images = self.normalized(images)
-        half = self.window_precision == "bfloat16" and not torch.compiler.is_exporting()
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-            (dense_backbone,) = self._dense_backbone
-            if dense_backbone is not None:
-                features = dense_backbone(images).float()
-                return pool_windows(features, images.shape[-2:], self.patch_size, self.stride)
+        if self.dilations is None:
             # An exported graph has no loop over chunks.
-            chunk = None if torch.compiler.is_exporting() else self.window_chunk
-            return map_windows(images, self._pool, self.patch_size, self.stride, chunk).float()
+            chunk = None if torch.compiler.is_exporting() else WINDOW_CHUNK
+            return map_windows(images, self.pooled_features, self.window_size, self.stride, chunk)
+        with dilated(self.backbone, self.dilations):
+            features = self.backbone.scored(images)
+        return pool_windows(features, images.shape[-2:], self.window_size, self.stride)
 
-    def _pool(self, windows: torch.Tensor) -> torch.Tensor:
-        return self.backbone.scored(windows).mean(dim=(2, 3))
-
-    def _make_dense_backbone(self) -> nn.Module:
-        if self.stride & (self.stride - 1) or self.patch_size % self.stride:
+    def _find_dilations(self) -> dict[str, Dilation]:
+        if self.stride & (self.stride - 1) or self.window_size % self.stride:
             msg = (
                 "dense='convolutional' needs a stride that is a power of two and divides "
-                f"patch_size={self.patch_size}, got stride={self.stride}."
+                f"window_size={self.window_size}, got stride={self.stride}."
             )
             raise ValueError(msg)
-        return dilated_twin(ScoredLayer(self.backbone), self.stride)
+        return find_dilations(self.backbone, self.stride, Backbone.scored)

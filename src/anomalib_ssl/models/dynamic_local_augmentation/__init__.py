@@ -5,5 +5,6 @@
 
 from anomalib_ssl.models.dynamic_local_augmentation.lightning_model import DynamicLocalAugmentation
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DynamicLocalAugmentationModel
+from anomalib_ssl.models.dynamic_local_augmentation.views import GlobalViews
 
-__all__ = ["DynamicLocalAugmentation", "DynamicLocalAugmentationModel"]
+__all__ = ["DynamicLocalAugmentation", "DynamicLocalAugmentationModel", "GlobalViews"]

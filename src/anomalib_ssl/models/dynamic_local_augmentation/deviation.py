@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
 
 from anomalib_ssl.checks import check_choice
-from anomalib_ssl.scoring import NotFittedError
+from anomalib_ssl.scoring import Fitted
 
 MEANS = ("position", "channel")
 """Names of what a mean is taken over."""
@@ -22,7 +21,7 @@ VARIANCE_FLOOR = 0.01
 """Least variance that one is divided by, as a share of its stage's: some channels of a network are always zero."""
 
 
-class MapDeviation(nn.Module):
+class MapDeviation(Fitted):
     """Squared distance of feature maps of several stages to the mean maps of normal images, the mean over channels.
 
     ``E(u) = mean over c of w(c, u) (F(c, u) - mu(c, u))^2``. A regression error to the mean feature map is reported of
@@ -56,8 +55,6 @@ class MapDeviation(nn.Module):
         (torch.Size([50, 1, 8, 8]), 1.0)
     """
 
-    count: torch.Tensor
-
     def __init__(
         self,
         shapes: Sequence[tuple[int, int, int]],
@@ -70,10 +67,8 @@ class MapDeviation(nn.Module):
         self.shapes = [tuple(shape) for shape in shapes]
         self.per_position = mean == "position"
         self.normalize = normalize
-        self.is_fitted = False
         # On the host, where nothing waits for it.
         self._seen = 0
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
         for number, (channels, height, width) in enumerate(self.shapes):
             size = (channels, height, width) if self.per_position else (channels, 1, 1)
             self.register_buffer(f"mean_{number}", torch.zeros(size))
@@ -89,9 +84,7 @@ class MapDeviation(nn.Module):
             NotFittedError: If nothing has been fitted and no fitted state was loaded.
             ValueError: If the maps of ``position`` means have another size.
         """
-        if not self.is_fitted:
-            msg = "The mean feature maps of normal images have not been fitted: train the model or load a checkpoint."
-            raise NotFittedError(msg)
+        self.require_fitted()
         self._check(maps)
         errors = []
         for number, features in enumerate(maps):
@@ -108,7 +101,7 @@ class MapDeviation(nn.Module):
 
     def start(self) -> None:
         """Forget what was fitted."""
-        self.is_fitted = False
+        self.forget()
         self._seen = 0
         for buffer in self.buffers():
             buffer.zero_()
@@ -142,11 +135,7 @@ class MapDeviation(nn.Module):
         if self._seen == 0:
             msg = "Mean feature maps need at least 1 image, got none."
             raise ValueError(msg)
-        if not self.mean_errors.isfinite().all():
-            msg = "features must be finite, got NaN or infinity: has the training diverged?"
-            raise ValueError(msg)
-        self.count.fill_(self._seen)
-        self.is_fitted = True
+        self._set_fitted(self._seen)
 
     def _mean(self, number: int) -> torch.Tensor:
         mean: torch.Tensor = getattr(self, f"mean_{number}")
@@ -174,8 +163,3 @@ class MapDeviation(nn.Module):
                 "mu_mode='channel' takes any size."
             )
             raise ValueError(msg)
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        # Kept as a plain bool: reading the buffer at every score would synchronise with the device.
-        self.is_fitted = bool(self.count > 0)

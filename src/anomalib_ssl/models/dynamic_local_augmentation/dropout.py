@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_choice
 
-KINDS = ("channel", "element")
-"""Names of what is dropped: whole channels, or single values."""
+RATE = 0.1
+"""Probability that a channel is dropped."""
 
 MASKS = ("fixed", "random")
-"""Names of how it is chosen in passes for uncertainty."""
+"""Names of how channels are chosen in passes for uncertainty."""
 
 _CONVOLUTIONS = ("conv2", "conv_pwl")
 """The convolution of a block before which values are dropped, by its name in timm's networks."""
@@ -25,7 +25,7 @@ _SEED = 0
 
 
 class BlockDropout(nn.Module):
-    """Dropout that can also run several passes of one batch, stacked, each with a mask of its own.
+    """Dropout of channels that can also run several passes of one batch, stacked, each with a mask of its own.
 
     In training mode it is ordinary dropout. In evaluation mode it does nothing, unless :attr:`passes` says which passes
     are stacked in the batch; pass 0 is without dropout.
@@ -35,8 +35,6 @@ class BlockDropout(nn.Module):
 
     Args:
         channels: Number of channels.
-        p: Probability that a channel or a value is dropped.
-        kind: ``channel`` or ``element``.
         masks: ``fixed`` or ``random``.
         num_passes: Number of passes that have masks, besides the one without dropout.
         generator: Source of the fixed masks.
@@ -44,44 +42,29 @@ class BlockDropout(nn.Module):
 
     kept: torch.Tensor
 
-    def __init__(
-        self, channels: int, p: float, kind: str, masks: str, num_passes: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, channels: int, masks: str, num_passes: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.p = p
-        self.kind = kind
         self.masks = masks
         self.passes: range | None = None
-        kept = torch.rand(num_passes + 1, channels, generator=generator) >= p
-        kept[0] = True
-        scaled = torch.where(torch.arange(num_passes + 1).view(-1, 1) == 0, 1.0, kept / (1 - p))
+        kept = torch.rand(num_passes + 1, channels, generator=generator) >= RATE
+        scaled = torch.where(torch.arange(num_passes + 1).view(-1, 1) == 0, 1.0, kept / (1 - RATE))
         # With random masks too, so that either kind loads the other's checkpoints.
         self.register_buffer("kept", scaled.view(num_passes + 1, channels, 1, 1))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Drop parts of features (B, C, h, w), or of stacked passes (P * B, C, h, w)."""
+        """Drop channels of features (B, C, h, w), or of stacked passes (P * B, C, h, w)."""
         if self.training:
-            return F.dropout2d(features, self.p) if self.kind == "channel" else F.dropout(features, self.p)
+            return F.dropout2d(features, RATE)
         if self.passes is None:
             return features
         stacked = features.unflatten(0, (len(self.passes), -1))
         if self.masks == "fixed":
             return (stacked * self.kept[self.passes.start : self.passes.stop].unsqueeze(1)).flatten(0, 1)
-        drop = F.dropout2d if self.kind == "channel" else F.dropout
-        passes = [
-            values if number == 0 else drop(values, self.p, training=True)
-            for number, values in zip(self.passes, stacked, strict=True)
-        ]
-        return torch.cat(passes)
+        passes = zip(self.passes, stacked, strict=True)
+        return torch.cat([F.dropout2d(values, RATE, training=number > 0) for number, values in passes])
 
 
-def insert_dropout(
-    network: nn.Module,
-    p: float,
-    kind: Literal["channel", "element"],
-    masks: Literal["fixed", "random"],
-    num_passes: int,
-) -> list[BlockDropout]:
+def insert_dropout(network: nn.Module, masks: Literal["fixed", "random"], num_passes: int) -> list[BlockDropout]:
     """Put dropout before the second convolution of every residual block, and the last of every inverted one.
 
     Inside a block the network can react to it. Behind a stage, the variance would be the squared features' up to a
@@ -89,25 +72,16 @@ def insert_dropout(
 
     Args:
         network: A timm network, changed in place, after any weights were loaded: its names change.
-        p: Probability that a channel or a value is dropped, in [0, 0.9]; 0 leaves the network as it is.
-        kind: ``channel`` or ``element``.
-        masks: ``fixed``, which needs channels, or ``random``.
+        masks: ``fixed`` or ``random``.
         num_passes: Number of passes for uncertainty.
 
     Returns:
         The modules that were put in.
 
     Raises:
-        ValueError: If an argument is outside its limits, or the network has no such blocks.
+        ValueError: If ``masks`` is unknown, or there shall be passes and the network has no such blocks.
     """
-    check_number("dropout_p", p, 0, 0.9)
-    check_choice("dropout_kind", kind, KINDS)
     check_choice("mc_masks", masks, MASKS)
-    if p == 0:
-        return []
-    if (kind, masks) == ("element", "fixed"):
-        msg = "mc_masks='fixed' needs dropout_kind='channel': masks of single values would depend on the image's size."
-        raise ValueError(msg)
     generator = torch.Generator().manual_seed(_SEED)
     inserted = []
     for block in list(network.modules()):
@@ -115,10 +89,10 @@ def insert_dropout(
         if name is None:
             continue
         convolution: Any = getattr(block, name)
-        dropout = BlockDropout(convolution.in_channels, p, kind, masks, num_passes, generator)
+        dropout = BlockDropout(convolution.in_channels, masks, num_passes, generator)
         setattr(block, name, nn.Sequential(dropout, convolution))
         inserted.append(dropout)
-    if not inserted:
-        msg = f"dropout_p={p} needs a backbone with residual or inverted blocks; use dropout_p=0 with another."
+    if num_passes > 0 and not inserted:
+        msg = f"mc_samples={num_passes} needs a backbone with residual or inverted blocks; others need mc_samples=0."
         raise ValueError(msg)
     return inserted

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_choices, check_whole
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.dynamic_local_augmentation.dropout import insert_dropout
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+DENSE_REDUCTION = 8
+"""Pixels of the image, down and across, for each place of the dense branch's map: those of a ResNet's second stage."""
 
 
 class Encoder(nn.Module):
@@ -27,20 +27,18 @@ class Encoder(nn.Module):
         backbone: Name of a timm network with stages, for example ``resnet18``.
         pre_trained: Whether it starts from timm's pretrained weights.
         score_layers: Names of the stages that are scored, as in timm's ``feature_info``.
-        dense_layer: Name of the stage for the dense branch.
-        dropout_p: Probability of dropout in the blocks; see
-            :func:`~anomalib_ssl.models.dynamic_local_augmentation.dropout.insert_dropout`.
-        dropout_kind: ``channel`` or ``element``.
-        mc_samples: Number of passes with dropout for uncertainty.
-        mc_masks: ``fixed`` or ``random``.
+        mc_samples: Number of passes with dropout for uncertainty; 0 for none.
+        mc_masks: ``fixed`` or ``random``; see
+            :class:`~anomalib_ssl.models.dynamic_local_augmentation.dropout.BlockDropout`.
 
     Attributes:
         num_features: Length of a pooled feature.
-        num_dense_features: Number of channels of the dense stage.
+        num_dense_features: Number of channels of the dense branch's map.
         num_score_features: Numbers of channels of the scored stages.
+        score_names: Names of the scored stages, the first of the network first.
 
     Raises:
-        ValueError: If an argument is outside its limits, or the backbone has no stages.
+        ValueError: If an argument is outside its limits, or the backbone has no such stages.
 
     Example:
         >>> import torch
@@ -49,50 +47,44 @@ class Encoder(nn.Module):
         [(1, 32, 16, 16), (1, 48, 8, 8), (1, 192, 4, 4)]
     """
 
-    pixel_mean: torch.Tensor
-    pixel_std: torch.Tensor
-
     def __init__(
         self,
         backbone: str = "resnet18",
         pre_trained: bool = False,
         score_layers: Sequence[str] = ("layer1", "layer2", "layer3"),
-        dense_layer: str = "layer2",
-        dropout_p: float = 0.1,
-        dropout_kind: Literal["channel", "element"] = "channel",
         mc_samples: int = 10,
         mc_masks: Literal["fixed", "random"] = "fixed",
     ) -> None:
         super().__init__()
-        check_number("mc_samples", mc_samples, 0)
+        check_whole("mc_samples", mc_samples, 0)
         self.backbone = Backbone(backbone, pre_trained)
         network = self.backbone.network
-        stages = {stage["module"]: stage["num_chs"] for stage in getattr(network, "feature_info", [])}
-        if not stages or not hasattr(network, "forward_intermediates"):
-            msg = f"backbone must be a network with stages, {backbone!r} has none that timm can give."
+        stages = list(getattr(network, "feature_info", []))
+        dense = [index for index, stage in enumerate(stages) if stage["reduction"] == DENSE_REDUCTION]
+        if not dense or not hasattr(network, "forward_intermediates"):
+            msg = f"backbone must have stages, one with maps of an eighth of the image's size; {backbone!r} has none."
             raise ValueError(msg)
-        self.dense_index = _indices("dense_layer", [dense_layer], list(stages))
-        self.score_indices = _indices("score_layers", score_layers, list(stages))
-        channels = list(stages.values())
+        names = [stage["module"] for stage in stages]
+        check_choices("score_layers", score_layers, names)
+        self.dense_index = dense[:1]
+        self.score_indices = sorted(map(names.index, score_layers))
+        self.score_names = [names[index] for index in self.score_indices]
         self.num_features = self.backbone.num_features
-        self.num_dense_features: int = channels[self.dense_index[0]]
-        self.num_score_features: list[int] = [channels[index] for index in self.score_indices]
-        self.score_names = [list(stages)[index] for index in self.score_indices]
-        self.dropouts = insert_dropout(network, dropout_p, dropout_kind, mc_masks, mc_samples)
-        self.mc_samples = mc_samples if self.dropouts else 0
-        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self.num_dense_features: int = stages[dense[0]]["num_chs"]
+        self.num_score_features: list[int] = [stages[index]["num_chs"] for index in self.score_indices]
+        self.mc_samples = mc_samples
+        self.dropouts = insert_dropout(network, mc_masks, mc_samples)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pooled features (B, D) and the dense stage's map (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
-        last, (dense,) = self.backbone.network.forward_intermediates(self.normalized(images), indices=self.dense_index)
+        """Pooled features (B, D) and the dense branch's map (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
+        images = self.backbone.normalized(images)
+        last, (dense,) = self.backbone.network.forward_intermediates(images, indices=self.dense_index)
         return last.mean(dim=(2, 3)), dense
 
     def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (B, C, h, w) of the scored stages for images (B, 3, H, W) in [0, 1]."""
         return self.backbone.network.forward_intermediates(
-            self.normalized(images), indices=self.score_indices, stop_early=True, intermediates_only=True
+            self.backbone.normalized(images), indices=self.score_indices, stop_early=True, intermediates_only=True
         )
 
     def passes(self, images: torch.Tensor, passes: range) -> list[torch.Tensor]:
@@ -109,11 +101,6 @@ class Encoder(nn.Module):
             maps = self.maps(images.repeat(len(passes), 1, 1, 1))
         return [features.unflatten(0, (len(passes), -1)) for features in maps]
 
-    def normalized(self, images: torch.Tensor) -> torch.Tensor:
-        """Bring images (B, 3, H, W) from [0, 1] to the range that backbones are made for."""
-        images = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        return images.contiguous(memory_format=torch.channels_last) if self.training else images
-
     @contextmanager
     def _stacked(self, passes: range) -> Iterator[None]:
         for dropout in self.dropouts:
@@ -123,13 +110,3 @@ class Encoder(nn.Module):
         finally:
             for dropout in self.dropouts:
                 dropout.passes = None
-
-
-def _indices(name: str, chosen: Sequence[str], stages: list[str]) -> list[int]:
-    """Positions of stages, in ascending order."""
-    if not chosen or len(set(chosen)) < len(chosen):
-        msg = f"{name} must name some of {stages}, each once, got {chosen!r}."
-        raise ValueError(msg)
-    for stage in chosen:
-        check_choice(name, stage, stages)
-    return sorted(stages.index(stage) for stage in chosen)

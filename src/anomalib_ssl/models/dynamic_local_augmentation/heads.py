@@ -20,6 +20,11 @@ class Projection(NamedTuple):
     projected: torch.Tensor
     predicted: torch.Tensor
 
+    def halves(self) -> tuple["Projection", "Projection"]:
+        """Those of the first half of the batch, and those of the second."""
+        projected, predicted = self.projected.chunk(2), self.predicted.chunk(2)
+        return Projection(projected[0], predicted[0]), Projection(projected[1], predicted[1])
+
 
 class GlobalHead(nn.Module):
     """Projector of three layers and predictor of two with a bottleneck, for pooled features.

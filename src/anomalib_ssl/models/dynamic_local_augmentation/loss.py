@@ -11,22 +11,63 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.models.dynamic_local_augmentation.heads import Projection
+from anomalib_ssl.models.dynamic_local_augmentation.torch_model import Embeddings
+from anomalib_ssl.models.dynamic_local_augmentation.views import TrainingViews
+
+OTHER_IMAGE = 0.5
+"""Probability that a view shall be like one of another image of the batch, rather than of its own."""
 
 
 class LossTerms(NamedTuple):
-    """The loss and its parts, scalars in float32.
+    """The loss and what it is made of, scalars in float32.
 
     Attributes:
-        total: Their weighted sum.
-        global_: Of pooled features of two views, of one image or of two.
-        dense: Of matching places of two views of one image.
-        negative: Of an image and its locally augmented counterpart.
+        total: The weighted sum.
+        parts: The terms in use by name, before they are weighted: ``global``, ``dense`` and ``negative``.
     """
 
     total: torch.Tensor
-    global_: torch.Tensor
-    dense: torch.Tensor
-    negative: torch.Tensor
+    parts: dict[str, torch.Tensor]
+
+
+class ContrastiveLoss(nn.Module):
+    """The weighted sum of three losses: ``L = L_global + dense_weight * L_dense + negative_weight * L_negative``.
+
+    Weights of 1, 0.1 and 0.5 are told by a secondary note on the paper.
+
+    Args:
+        dense_weight: Weight of the positives of places; they need embeddings with a dense branch.
+        negative_weight: Weight of the locally augmented negatives; they need embeddings with a negative branch.
+
+    Raises:
+        ValueError: If a weight is negative.
+    """
+
+    def __init__(self, dense_weight: float = 0.1, negative_weight: float = 0.5) -> None:
+        super().__init__()
+        check_number("dense_weight", dense_weight, 0)
+        check_number("negative_weight", negative_weight, 0)
+        self.weights = {"global": 1.0, "dense": dense_weight, "negative": negative_weight}
+
+    def forward(self, embeddings: Embeddings, views: TrainingViews) -> LossTerms:
+        """Compare views of normal images with each other and with their augmented counterparts.
+
+        Which views of different images shall be alike is drawn at random.
+
+        Args:
+            embeddings: What the network makes of the views.
+            views: The views; which of them are really augmented decides on the negatives.
+        """
+        device = views.images.device
+        with torch.autocast(device.type, enabled=False):
+            first, second = embeddings.global_.halves()
+            parts = {"global": global_loss(first, second, draw_partners(len(first.projected), device))}
+            if embeddings.dense is not None and embeddings.dense_features is not None:
+                parts["dense"] = dense_loss(*embeddings.dense.halves(), *embeddings.dense_features.chunk(2))
+            if embeddings.negative is not None and views.changed is not None:
+                parts["negative"] = negative_loss(*embeddings.negative.halves(), views.changed)
+            total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+        return LossTerms(total, parts)
 
 
 def cosine(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -34,19 +75,12 @@ def cosine(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.cosine_similarity(predicted.float(), target.detach().float(), dim=1)
 
 
-def draw_partners(
-    batch_size: int,
-    probability: float,
-    device: torch.device | str | None = None,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """Draw, for each image of a batch, the image whose view shall be like its own.
+def draw_partners(batch_size: int, device: torch.device | str | None = None) -> torch.Tensor:
+    """Draw, for each image of a batch, the image whose view shall be like its own: itself, or any other.
 
     Args:
         batch_size: Number of images B.
-        probability: Probability of another image, uniformly any of the others; else the same.
         device: Device of the result.
-        generator: Source of randomness.
 
     Returns:
         Indices (B,).
@@ -54,8 +88,8 @@ def draw_partners(
     own = torch.arange(batch_size, device=device)
     if batch_size == 1:
         return own
-    step = torch.randint(1, batch_size, (batch_size,), device=device, generator=generator)
-    other = torch.rand(batch_size, device=device, generator=generator) < probability
+    step = torch.randint(1, batch_size, (batch_size,), device=device)
+    other = torch.rand(batch_size, device=device) < OTHER_IMAGE
     return torch.where(other, (own + step) % batch_size, own)
 
 
@@ -65,57 +99,48 @@ def global_loss(first: Projection, second: Projection, partners: torch.Tensor) -
     SimSiam's loss (Chen and He, CVPR 2021, equation 2); positives from other images of the batch, since all are normal,
     are reported of this method by a secondary note.
     """
-    return (
-        -0.5
-        * (
-            cosine(first.predicted, second.projected[partners]) + cosine(second.predicted, first.projected[partners])
-        ).mean()
-    )
+    there = cosine(first.predicted, second.projected.detach()[partners])
+    back = cosine(second.predicted, first.projected.detach()[partners])
+    return -0.5 * (there + back).mean()
+
+
+def dense_loss(
+    first: Projection, second: Projection, first_features: torch.Tensor, second_features: torch.Tensor
+) -> torch.Tensor:
+    """Symmetric negative cosine of each place of a view and the place of the other that has the most similar features.
+
+    Args:
+        first: Of the first view, (B, D, h, w).
+        second: Of the second view, likewise.
+        first_features: Features of the first view by which places are matched, (B, C, h, w).
+        second_features: Those of the second, likewise.
+    """
+
+    def one_way(predicted: torch.Tensor, projected: torch.Tensor, match: torch.Tensor) -> torch.Tensor:
+        index = match.unsqueeze(1).expand(-1, projected.shape[1], -1)
+        return cosine(predicted.flatten(2), projected.detach().flatten(2).gather(2, index)).mean()
+
+    there = one_way(first.predicted, second.projected, match_places(first_features, second_features))
+    back = one_way(second.predicted, first.projected, match_places(second_features, first_features))
+    return -0.5 * (there + back)
 
 
 @torch.no_grad()
-def match_by_feature(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Find the most similar place of another map (DenseCL; Wang et al., CVPR 2021, section 3.3).
+def match_places(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Find the place of another map with the most similar features (DenseCL; Wang et al., CVPR 2021, section 3.3).
 
     Args:
         first: Features (B, C, h, w).
-        second: Features (B, C, h', w').
+        second: Features of the other map, likewise.
 
     Returns:
         For each place of ``first`` the index of one in ``second``, shape (B, h * w).
     """
-    with torch.autocast(first.device.type, enabled=False):
-        left, right = (F.normalize(features.float().flatten(2), dim=1) for features in (first, second))
-        return torch.einsum("bcs,bct->bst", left, right).argmax(dim=2)
+    left, right = (F.normalize(features.float().flatten(2), dim=1) for features in (first, second))
+    return torch.einsum("bcs,bct->bst", left, right).argmax(dim=2)
 
 
-def dense_loss(first: Projection, second: Projection, to_second: torch.Tensor, to_first: torch.Tensor) -> torch.Tensor:
-    """Symmetric negative cosine of matching places of two maps.
-
-    Args:
-        first: Of the first view, (B, D, h, w).
-        second: Of the second view, (B, D, h', w').
-        to_second: For each place of the first view the matching one of the second, (B, h * w); -1 for none.
-        to_first: The other way round, (B, h' * w').
-
-    Returns:
-        The mean over all places that have a match; 0 where none has.
-    """
-
-    def one_way(predicted: torch.Tensor, projected: torch.Tensor, match: torch.Tensor) -> torch.Tensor:
-        found = match >= 0
-        index = match.clamp(min=0).unsqueeze(1).expand(-1, projected.shape[1], -1)
-        target = projected.flatten(2).gather(2, index)
-        return -(cosine(predicted.flatten(2), target) * found).sum() / found.sum().clamp(min=1)
-
-    return 0.5 * (
-        one_way(first.predicted, second.projected, to_second) + one_way(second.predicted, first.projected, to_first)
-    )
-
-
-def negative_loss(
-    normal: Projection, augmented: Projection, weights: torch.Tensor, margin: float = -1.0
-) -> torch.Tensor:
+def negative_loss(normal: Projection, augmented: Projection, changed: torch.Tensor) -> torch.Tensor:
     """Symmetric cosine of images and their locally augmented counterparts, to be made small.
 
     The note says that a normal image is contrasted with its counterpart; this form, the mirror image of the loss of
@@ -123,65 +148,11 @@ def negative_loss(
 
     Args:
         normal: Of the images, (B, D).
-        augmented: Of K counterparts each, (K * B, D), one batch after the other.
-        weights: What each pair counts, (B, K); 0 for images that could not be changed.
-        margin: Cosines below it count as it.
+        augmented: Of their counterparts, likewise.
+        changed: Which of these differ from the images, boolean, (B,).
 
     Returns:
-        The weighted mean; 0 where all weights are.
+        The mean over those that differ; 0 where none does.
     """
-    copies = weights.shape[1]
-    predicted, projected = (values.repeat(copies, 1) for values in (normal.predicted, normal.projected))
-    similarity = 0.5 * (
-        cosine(predicted, augmented.projected).clamp(min=margin)
-        + cosine(augmented.predicted, projected).clamp(min=margin)
-    )
-    counted = weights.T.flatten().float()
-    # Weights of an image sum to 1 at most: the least sum above 0 is well above this.
-    return (similarity * counted).sum() / counted.sum().clamp(min=1e-6)
-
-
-class ContrastiveLoss(nn.Module):
-    """The weighted sum of the three losses.
-
-    ``L = global_weight * L_global + dense_weight * L_dense + negative_weight * L_negative``, with weights of 1, 0.1 and
-    0.5 by a secondary note on the paper.
-
-    Args:
-        global_weight: Weight of the positives of pooled features.
-        dense_weight: Weight of the positives of places; 0 leaves them out.
-        negative_weight: Weight of the locally augmented negatives; 0 leaves them out.
-        margin: Cosine of a negative pair below which nothing more is gained; -1 for none.
-
-    Raises:
-        ValueError: If an argument is outside its limits.
-    """
-
-    def __init__(
-        self,
-        global_weight: float = 1.0,
-        dense_weight: float = 0.1,
-        negative_weight: float = 0.5,
-        margin: float = -1.0,
-    ) -> None:
-        super().__init__()
-        check_number("global_weight", global_weight, 0)
-        check_number("dense_weight", dense_weight, 0)
-        check_number("negative_weight", negative_weight, 0)
-        check_number("negative_margin", margin, -1, 1)
-        if global_weight + dense_weight + negative_weight == 0:
-            msg = "global_weight, dense_weight and negative_weight must not all be 0."
-            raise ValueError(msg)
-        self.global_weight = global_weight
-        self.dense_weight = dense_weight
-        self.negative_weight = negative_weight
-        self.margin = margin
-
-    def forward(
-        self, global_: torch.Tensor, dense: torch.Tensor | None = None, negative: torch.Tensor | None = None
-    ) -> LossTerms:
-        """Add up the terms; one that was left out counts as 0."""
-        zero = torch.zeros((), device=global_.device)
-        dense, negative = (zero if term is None else term for term in (dense, negative))
-        total = self.global_weight * global_ + self.dense_weight * dense + self.negative_weight * negative
-        return LossTerms(total, global_, dense, negative)
+    there, back = cosine(normal.predicted, augmented.projected), cosine(augmented.predicted, normal.projected)
+    return 0.5 * ((there + back) * changed).sum() / changed.sum().clamp(min=1)

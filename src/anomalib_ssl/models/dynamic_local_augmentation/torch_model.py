@@ -3,7 +3,7 @@
 
 """Encoder and heads in training; distance to the mean feature maps and uncertainty in scoring."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,10 +15,20 @@ from anomalib_ssl.checks import check_choice, check_number
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
 from anomalib_ssl.models.dynamic_local_augmentation.heads import DenseHead, GlobalHead, Projection
+from anomalib_ssl.models.dynamic_local_augmentation.pooling import average_pool
 from anomalib_ssl.scoring import upsample
 
 FEATURE_NORMS = ("none", "unit", "image")
 """Names of what is done to feature maps before they are compared."""
+
+DENSE_GRID = 14
+"""Most rows and columns of the dense branch's map; larger ones are averaged down."""
+
+PASSES_AT_ONCE = 4
+"""Passes with dropout that go through the network in one batch."""
+
+SCORE_SIGMA = 4.0
+"""Gaussian smoothing of the map, in pixels, before its maximum is taken for the image's score."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
@@ -28,10 +38,10 @@ class Embeddings(NamedTuple):
     """What the network makes of stacked views in training.
 
     Attributes:
-        global_: Projections of pooled features of the positive views, (2 * B, D).
-        dense_features: Feature maps of the positive views, (2 * B, C, h, w); none without a dense branch.
+        global_: Projections of pooled features of the two views of each image, (2 * B, D).
+        dense_features: Feature maps of these, without gradient, (2 * B, C, h, w); none without a dense branch.
         dense: Their projections, (2 * B, D', h, w), likewise.
-        negative: Projections of pooled features of the first view and of its K negatives, ((1 + K) * B, D); none
+        negative: Projections of pooled features of the first view and of its augmented version, (2 * B, D); none
             without negatives.
     """
 
@@ -56,10 +66,6 @@ class DynamicLocalAugmentationModel(nn.Module):
 
     Args:
         image_size: Height and width in pixels of the images.
-        proj_dim: Length of projections of pooled features.
-        dense_dim: Length of projections of places.
-        dense_grid: Most rows and columns of the dense branch's map; larger ones are averaged down.
-        share_negative_head: Whether negatives use the head of the positives instead of one of their own.
         use_dense: Whether there is a dense branch.
         use_negative: Whether there is a negative branch.
         mu_mode: ``position`` or ``channel``; see :class:`MapDeviation`.
@@ -69,87 +75,60 @@ class DynamicLocalAugmentationModel(nn.Module):
         score_norm: ``none``, ``train`` or ``variance``; see ``normalize`` of :class:`MapDeviation`. ``variance`` is for
             distances alone; uncertainties then are as with ``train``.
         alphas: Weights of distance and uncertainty, of at least 0.
-        keep_alphas: Whether these weights are part of the model's state, because they are chosen in training.
-        mc_chunk: Passes that go through the network at once.
-        map_sigma: Gaussian smoothing of the map, in pixels; 0 for none.
-        score_sigma: Gaussian smoothing of the map before its maximum is taken for the image's score, likewise.
         **encoder: Arguments of :class:`Encoder`.
 
     Raises:
         ValueError: If an argument is outside its limits.
     """
 
-    alphas: torch.Tensor
-
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        proj_dim: int = 2048,
-        dense_dim: int = 128,
-        dense_grid: int = 14,
-        share_negative_head: bool = False,
         use_dense: bool = True,
         use_negative: bool = True,
         mu_mode: Literal["position", "channel"] = "position",
         feature_norm: Literal["none", "unit", "image"] = "image",
         score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
-        keep_alphas: bool = False,
-        mc_chunk: int = 4,
-        map_sigma: float = 0.0,
-        score_sigma: float = 4.0,
         **encoder: Any,
     ) -> None:
         super().__init__()
-        check_number("proj_dim", proj_dim, 4)
-        check_number("dense_dim", dense_dim, 4)
-        check_number("dense_grid", dense_grid, 1)
-        check_number("mc_chunk", mc_chunk, 1)
-        check_number("map_sigma", map_sigma, 0)
-        check_number("score_sigma", score_sigma, 0)
         check_choice("feature_norm", feature_norm, FEATURE_NORMS)
-        if len(alphas) != 2 or max(alphas) <= 0:
-            msg = f"alphas must be two weights, not both 0, got {tuple(alphas)!r}."
+        if not (isinstance(alphas, Sequence) and len(alphas) == 2 and any(alphas)):
+            msg = f"alphas must be two weights of at least 0, not both 0, got {alphas!r}."
             raise ValueError(msg)
         for alpha in alphas:
             check_number("alphas", alpha, 0)
+        self.alphas = (float(alphas[0]), float(alphas[1]))
         self.encoder = Encoder(**encoder)
-        self.dense_grid = dense_grid
-        self.mc_chunk = mc_chunk
-        self.map_sigma = map_sigma
-        self.score_sigma = score_sigma
         self.feature_norm = feature_norm
         # Uncertainty costs a pass through the network for each sample.
-        self.mc_samples = self.encoder.mc_samples if alphas[1] > 0 or keep_alphas else 0
+        self.mc_samples = self.encoder.mc_samples if alphas[1] > 0 else 0
         if self.mc_samples == 1:
             msg = "mc_samples must be 0, for no uncertainty, or at least 2: it is a variance. Got 1."
             raise ValueError(msg)
         if alphas[0] == 0 and self.mc_samples == 0:
-            msg = f"alphas={tuple(alphas)} leaves no score without uncertainty: mc_samples or dropout_p is 0."
+            msg = f"alphas={self.alphas} leaves no score without uncertainty: mc_samples is 0."
             raise ValueError(msg)
-        self.global_head = GlobalHead(self.encoder.num_features, proj_dim)
-        self.dense_head = DenseHead(self.encoder.num_dense_features, dense_dim) if use_dense else None
-        self.negative_head = (
-            GlobalHead(self.encoder.num_features, proj_dim) if use_negative and not share_negative_head else None
-        )
+        self.global_head = GlobalHead(self.encoder.num_features)
+        self.dense_head = DenseHead(self.encoder.num_dense_features) if use_dense else None
+        self.negative_head = GlobalHead(self.encoder.num_features) if use_negative else None
         shapes = self._map_shapes(image_size)
         if feature_norm == "image" and min(height * width for _, height, width in shapes) == 1:
-            msg = f"feature_norm='image' needs maps of more than a single place, got {shapes}: leave out score_layers."
+            msg = f"feature_norm='image' needs maps of more than one place, got {shapes}: end score_layers earlier."
             raise ValueError(msg)
         self.distance = MapDeviation(shapes, mu_mode, score_norm)
         # Also where alphas leave it out, so that a checkpoint can be loaded with others.
         # How much variances vary differs by orders of magnitude: divided by it, the steadiest would rule the map.
         of_uncertainty: Literal["none", "train"] = "train" if score_norm == "variance" else score_norm
         self.uncertainty = MapDeviation(shapes, mu_mode, of_uncertainty) if self.encoder.mc_samples > 0 else None
-        self.register_buffer("alphas", torch.tensor([float(alpha) for alpha in alphas]), persistent=keep_alphas)
 
-    def forward(self, images: torch.Tensor, num_positives: int | None = None) -> Embeddings | InferenceBatch:
+    def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:
         """Project views in training mode, score images in evaluation mode.
 
         Args:
             images: Shape (N, 3, H, W), values in [0, 1]. In training two views of each of B images, one batch after the
-                other, and then K batches of negatives of the first.
-            num_positives: In training 2 * B. All images by default.
+                other, and then, for a negative branch, the augmented version of each first view.
 
         Returns:
             Projections in training mode; else ``pred_score`` (N,) and ``anomaly_map`` (N, 1, H, W).
@@ -157,36 +136,34 @@ class DynamicLocalAugmentationModel(nn.Module):
         Raises:
             NotFittedError: If images are scored before statistics of clean images were fitted.
         """
-        return self.embed(images, num_positives) if self.training else self.score_images(images)
+        return self.embed(images) if self.training else self.score_images(images)
 
-    def embed(self, images: torch.Tensor, num_positives: int | None = None) -> Embeddings:
+    def embed(self, images: torch.Tensor) -> Embeddings:
         """Project stacked views; arguments and result as those of :meth:`forward` in training.
 
         All views go through the network, and a branch's through its head, in one batch: statistics of separate batches
         would tell negatives from positives, and would take a common difference of the two away.
         """
-        count = len(images) if num_positives is None else num_positives
-        pooled, dense = self.encoder(images)
-        negative = None
-        if count < len(images):
-            head = self.global_head if self.negative_head is None else self.negative_head
-            negative = head(torch.cat([pooled[: count // 2], pooled[count:]]))
-        if self.dense_head is None:
-            return Embeddings(self.global_head(pooled[:count]), None, None, negative)
-        rows, cols = (min(side, self.dense_grid) for side in dense.shape[-2:])
-        dense = F.adaptive_avg_pool2d(dense[:count], (rows, cols))
-        return Embeddings(self.global_head(pooled[:count]), dense, self.dense_head(dense), negative)
+        count = len(images) // (2 if self.negative_head is None else 3)
+        pooled, maps = self.encoder(images)
+        global_ = self.global_head(pooled[: 2 * count])
+        features = dense = negative = None
+        if self.dense_head is not None:
+            rows, cols = (min(side, DENSE_GRID) for side in maps.shape[-2:])
+            features = average_pool(maps[: 2 * count], rows, cols)
+            dense, features = self.dense_head(features), features.detach()
+        if self.negative_head is not None:
+            negative = self.negative_head(torch.cat([pooled[:count], pooled[2 * count :]]))
+        return Embeddings(global_, features, dense, negative)
 
     def score_images(self, images: torch.Tensor) -> InferenceBatch:
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
-        size = images.shape[-2], images.shape[-1]
         distance, uncertainty = self.error_maps(images)
         maps = self.alphas[0] * distance
         if uncertainty is not None:
             maps = maps + self.alphas[1] * uncertainty
-        shown = upsample(maps, size, self.map_sigma) if self.map_sigma > 0 else maps
-        judged = upsample(maps, size, self.score_sigma) if self.score_sigma > 0 else maps
-        return InferenceBatch(pred_score=judged.amax(dim=(1, 2, 3)), anomaly_map=shown)
+        judged = upsample(maps, (images.shape[-2], images.shape[-1]), SCORE_SIGMA)
+        return InferenceBatch(pred_score=judged.amax(dim=(1, 2, 3)), anomaly_map=maps)
 
     def error_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Distance and uncertainty of images (B, 3, H, W), each (B, 1, H, W), before they are weighted.
@@ -220,8 +197,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         clean: list[torch.Tensor] = []
         sums: list[torch.Tensor] = []
         squares: list[torch.Tensor] = []
-        for start in range(0, total, self.mc_chunk):
-            passes = range(start, min(start + self.mc_chunk, total))
+        for start in range(0, total, PASSES_AT_ONCE):
+            passes = range(start, min(start + PASSES_AT_ONCE, total))
             maps = [self._scaled(features) for features in self.encoder.passes(images, passes)]
             if start == 0:
                 clean = [features[0] for features in maps]

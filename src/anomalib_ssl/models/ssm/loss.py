@@ -36,12 +36,11 @@ class SSMLoss(nn.Module):
 
     Huang et al., IEEE TMM 2022; the paper's figure 1 shows a loss of the image and one of the mask.
 
-    The image terms see one composite image, each pixel taken from the restoration in which it was hidden.
+    The image terms see one composite image, each pixel taken from the restoration in which it was hidden. The two
+    similarities have the weight 1, as in the code.
 
     Args:
-        l2_weight: Weight of the squared error.
-        ssim_weight: Weight of 1 - structural similarity.
-        gms_weight: Weight of 1 - gradient magnitude similarity.
+        l2_weight: Weight of the squared error; 1 in the code.
         mask_weight: Weight of the squared error of the masks.
 
     Raises:
@@ -56,13 +55,11 @@ class SSMLoss(nn.Module):
         (tensor(1.), tensor(0.))
     """
 
-    def __init__(
-        self, l2_weight: float = 1.0, ssim_weight: float = 1.0, gms_weight: float = 1.0, mask_weight: float = 1.0
-    ) -> None:
+    def __init__(self, l2_weight: float = 10.0, mask_weight: float = 1.0) -> None:
         super().__init__()
-        self.weights = {"l2": l2_weight, "ssim": ssim_weight, "gms": gms_weight, "mask": mask_weight}
-        for name, weight in self.weights.items():
-            check_number(f"{name}_weight", weight, 0)
+        check_number("l2_weight", l2_weight, 0)
+        check_number("mask_weight", mask_weight, 0)
+        self.weights = {"l2": l2_weight, "ssim": 1.0, "gms": 1.0, "mask": mask_weight}
 
     def forward(
         self, images: torch.Tensor, restored: torch.Tensor, restored_masks: torch.Tensor, masks: torch.Tensor
@@ -73,7 +70,7 @@ class SSMLoss(nn.Module):
             images: Original images (B, 3, H, W), values in [0, 1].
             restored: Restored images (n, B, 3, H, W), one for each of n masks.
             restored_masks: Restored masks (n, B, 1, H, W).
-            masks: The masks (n, B or 1, 1, H, W).
+            masks: The masks (n, 1, 1, H, W), the same for all images.
 
         Returns:
             The loss and its terms.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_wholes
 
 
 class ConditionalAutoencoder(nn.Module):
@@ -39,11 +39,7 @@ class ConditionalAutoencoder(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (64, 128, 256, 512, 512)) -> None:
         super().__init__()
-        if len(widths) < 2:
-            msg = f"widths must hold at least two numbers of channels, got {tuple(widths)}."
-            raise ValueError(msg)
-        for width in widths:
-            check_number("widths", width, 1)
+        check_wholes("widths", widths, 1, least=2)
         fine, coarse = widths[:-1], widths[1:]
         self.stride = 2 ** len(coarse)
         self.encoder = nn.ModuleList([encoder_stage(3, widths[0], halve=False)])

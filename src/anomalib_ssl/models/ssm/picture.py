@@ -19,7 +19,7 @@ from anomalib.data.utils import read_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.models.ssm.lightning_model import SSM
 from anomalib_ssl.models.ssm.refinement import RefinementPass
 from anomalib_ssl.preview import find_images
@@ -75,9 +75,9 @@ def refine(
         FileNotFoundError: If there is no such checkpoint, or there are no images.
         ValueError: If an argument is out of its range, or the checkpoint is not one of an SSM.
     """
-    check_number("rows", rows, 1)
+    check_whole("rows", rows, 1)
     if passes is not None:
-        check_number("passes", passes, 1)
+        check_whole("passes", passes, 1)
     output = Path(output)
     if output.suffix.lower() != ".png":
         msg = f"output must name a .png file, got '{output}'."
@@ -114,7 +114,8 @@ def draw_refinement(
     Example:
         >>> import torch
         >>> from anomalib_ssl.models.ssm import SSMModel
-        >>> model, images = SSMModel((32, 32), cells=(4, 8), widths=(4, 8, 8)).eval(), torch.rand(2, 3, 32, 32)
+        >>> model, images = SSMModel((32, 32), (4, 8, 8), cell_sizes=(32, 64)).eval(), torch.rand(2, 3, 32, 32)
+        >>> model.fit([images])
         >>> figure = draw_refinement(images, [model.refine(image.unsqueeze(0)) for image in images])
         >>> len(figure.axes)  # for both the image, three panels for each of two passes, and the map
         16
@@ -213,8 +214,8 @@ def _load(ckpt_path: Path, passes: int | None) -> SSM:
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         msg = f"ckpt_path: '{ckpt_path}' is no checkpoint of SSM: {str(error).strip().partition(chr(10))[0]}"
         raise ValueError(msg) from error
-    if not model.model.refinement.is_fitted:
-        msg = f"ckpt_path: '{ckpt_path}' was saved before the threshold was calibrated."
+    if not model.model.is_fitted:
+        msg = f"ckpt_path: '{ckpt_path}' was written while a run broke off, and is not for scoring: train on from it."
         raise ValueError(msg)
     return model.eval()
 

@@ -8,25 +8,29 @@ from typing import Any
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import nn
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.models.ssm.masking import scaled_cells
 from anomalib_ssl.models.ssm.network import ConditionalAutoencoder
 from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement, RefinementPass
+from anomalib_ssl.scoring import Fitted
 
 
-class SSMModel(nn.Module):
+class SSMModel(Fitted):
     """The model of SSM (Huang et al., IEEE TMM 2022; https://arxiv.org/abs/2205.06568).
 
     In training mode it restores masked images and their masks. In evaluation mode it scores whole images by progressive
-    mask refinement; the restored masks take no part.
+    mask refinement; the restored masks take no part. There is nothing to estimate from normal images: :meth:`fit` only
+    takes note that the network is trained, so that one of random weights refuses to score.
 
     Args:
         size: Height H and width W of the images in pixels: multiples of the network's stride (16 with five widths), of
             every cell size and of 8.
-        cells: Sides of the hidden cells in pixels, one for each scale.
         widths: Channels of the network's stages; see :class:`~anomalib_ssl.models.ssm.network.ConditionalAutoencoder`.
-        refinement: Further arguments of :class:`~anomalib_ssl.models.ssm.refinement.ProgressiveRefinement`.
+        cell_sizes: Sides of the hidden cells in pixels of an image whose shorter side is 256, one for each scale.
+        **refinement: Further arguments of :class:`~anomalib_ssl.models.ssm.refinement.ProgressiveRefinement`.
+
+    Attributes:
+        cells: Sides of the hidden cells in pixels of the images.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -34,7 +38,8 @@ class SSMModel(nn.Module):
     Example:
         >>> import torch
         >>> _ = torch.manual_seed(0)
-        >>> model = SSMModel((32, 32), cells=(4, 8), widths=(4, 8, 8)).eval()
+        >>> model = SSMModel((32, 32), widths=(4, 8, 8), cell_sizes=(32, 64)).eval()
+        >>> model.fit([torch.rand(2, 3, 32, 32)])
         >>> with torch.no_grad():
         ...     scores = model(torch.rand(2, 3, 32, 32))
         >>> scores.pred_score.shape, scores.anomaly_map.shape
@@ -44,14 +49,15 @@ class SSMModel(nn.Module):
     def __init__(
         self,
         size: tuple[int, int] = (256, 256),
-        cells: Sequence[int] = (4, 8, 16),
         widths: Sequence[int] = (64, 128, 256, 512, 512),
+        cell_sizes: Sequence[int] = (4, 8, 16),
         **refinement: Any,
     ) -> None:
         super().__init__()
         self.network = ConditionalAutoencoder(widths)
-        check_size(size, self.network.stride)
-        self.refinement = ProgressiveRefinement(size, cells, **refinement)
+        check_sides(size, self.network.stride)
+        self.cells = scaled_cells(cell_sizes, size)
+        self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
 
     def forward(
         self, images: torch.Tensor, masks: torch.Tensor | None = None
@@ -67,52 +73,53 @@ class SSMModel(nn.Module):
             value of the map, and ``anomaly_map`` (B, 1, H, W).
 
         Raises:
-            NotFittedError: If images are scored before a threshold to be calibrated was.
+            NotFittedError: If images are scored before training.
             ValueError: If images are not of the model's size, or masks are missing in training mode.
         """
         self.refinement.check_images(images)
         if not self.training:
-            return self.score_images(images)
+            self.require_fitted()
+            anomaly_map = self.refinement(images, self.network.restore)
+            return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
         if masks is None:
             msg = "masks are needed in training mode."
             raise ValueError(msg)
         restored: tuple[torch.Tensor, torch.Tensor] = self.network(images, masks)
         return restored
 
-    def score_images(self, images: torch.Tensor) -> InferenceBatch:
-        """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
-        anomaly_map = self.refinement(images, self.network.restore)
-        return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
-
     @torch.no_grad()
-    def refine(self, images: torch.Tensor, passes: int | None = None) -> list[RefinementPass]:
+    def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:
         """Record the refinement pass by pass, to be looked at; in evaluation mode.
 
         Args:
             images: Shape (B, 3, H, W), values in [0, 1].
-            passes: Number of passes, by default and at most those of the model.
+            count: Number of passes, by default and at most those of the model.
 
         Returns:
             What happened in each pass; the last one's ``anomaly_map`` is the model's.
 
         Raises:
-            NotFittedError: If a threshold to be calibrated has not been.
-            ValueError: If ``passes`` is outside its limits, or images are of another size.
+            NotFittedError: If the model is not trained.
+            ValueError: If ``count`` is outside its limits, or images are of another size.
         """
-        return list(self.refinement.passes(images, self.network.restore, passes))
+        self.require_fitted()
+        return list(self.refinement.passes(images, self.network.restore, count))
 
     def fit(self, images: Iterable[torch.Tensor]) -> None:
-        """Calibrate the threshold, if it is to be, on clean training images in batches (B, 3, H, W) in [0, 1].
-
-        In evaluation mode.
+        """Take note that the network is trained, and on how many clean images (B, 3, H, W).
 
         Raises:
-            ValueError: If it is to be and there are no images.
+            ValueError: If there are none, or training has diverged.
         """
-        self.refinement.calibrate(images, self.network.restore)
+        self.forget()
+        count = sum(map(len, images))
+        if count == 0:
+            msg = "images must hold at least one clean image, got none."
+            raise ValueError(msg)
+        self._set_fitted(count)
 
 
-def check_size(size: tuple[int, int], stride: int) -> None:
+def check_sides(size: tuple[int, int], stride: int) -> None:
     """Raise unless images can be halved as often as the network and the gradient pyramid do.
 
     Args:
@@ -120,9 +127,8 @@ def check_size(size: tuple[int, int], stride: int) -> None:
         stride: The network's stride.
 
     Raises:
-        ValueError: If a side is below 1 or no multiple of ``stride`` and 8.
+        ValueError: If a side is no multiple of ``stride`` and 8.
     """
-    check_number("image_size", min(size), 1)
     multiple = max(stride, 8)  # Both are powers of two.
     if any(side % multiple for side in size):
         msg = f"image_size must be a multiple of {multiple} pixels in both directions, got {size[0]} x {size[1]}."

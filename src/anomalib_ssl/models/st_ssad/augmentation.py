@@ -65,7 +65,7 @@ class TunableAugmentation(nn.Module):
         >>> {name: round(value, 3) for name, value in augmentation.described().items()}
         {'area': 0.02, 'aspect': 1.0, 'angle': 0.0}
         >>> images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-        >>> augmentation(images, torch.Generator().manual_seed(0)).requires_grad
+        >>> augmentation(images).requires_grad
         True
     """
 
@@ -95,26 +95,23 @@ class TunableAugmentation(nn.Module):
         self.kind: Augmentation = Rotation() if rotates else SoftPatch(name)  # type: ignore[arg-type]
         self.raw = nn.Parameter(torch.zeros(len(self.bounds)))
 
-    def forward(
-        self, images: torch.Tensor, generator: torch.Generator | None = None, raw: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, raw: torch.Tensor | None = None) -> torch.Tensor:
         """Augment images, at random places but all with the same parameters.
 
         Args:
             images: Shape (B, C, H, W), values in [0, 1].
-            generator: Source of randomness on the images' device.
             raw: Unconstrained numbers to use in place of the module's own.
 
         Returns:
             Augmented images (B, C, H, W), which depend on the parameters.
         """
-        parameters = self.kind.sample(images.shape, images.device, generator)
+        parameters = self.kind.sample(images.shape, images.device)
         tuned = {name: value.expand(len(images)) for name, value in self.values(raw).items()}
         return self.kind.apply(images, parameters | tuned)[0]
 
-    def normal(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def normal(self, images: torch.Tensor) -> torch.Tensor:
         """Treat images (B, C, H, W) as :meth:`forward` does but for the augmentation itself."""
-        return Rotation(0.0)(images, generator)[0] if self.name == "rotation" else images
+        return Rotation(0.0)(images)[0] if self.name == "rotation" else images
 
     def values(self, raw: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The parameters as scalars by name, angles in radians."""
@@ -122,26 +119,44 @@ class TunableAugmentation(nn.Module):
         return {name: bound.value(number) for (name, bound), number in zip(self.bounds.items(), numbers, strict=True)}
 
     @torch.no_grad()
+    def shown(self) -> dict[str, torch.Tensor]:
+        """The parameters as scalars by name, angles in degrees, without gradients."""
+        values = self.values()
+        return {**values, "angle": values["angle"].rad2deg()}
+
+    def in_words(self) -> str:
+        """The parameters as :meth:`described`, in one line."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.described().items())
+
+    @torch.no_grad()
     def described(self, raw: torch.Tensor | None = None) -> dict[str, float]:
         """The parameters as numbers by name, angles in degrees, a patch by its longer side: ``aspect`` at least 1."""
         return canonical({name: float(value) for name, value in self.values(raw).items()})
 
     @torch.no_grad()
-    def set(self, values: Mapping[str, float]) -> None:
+    def set(self, values: Mapping[str, float]) -> torch.Tensor:
         """Set parameters by name, angles in degrees.
 
+        Returns:
+            All unconstrained numbers, a copy.
+
         Raises:
+            TypeError: If ``values`` is no mapping, or a value no number.
             ValueError: If there is no parameter of a name, or a value is outside its bounds.
         """
+        if not isinstance(values, Mapping):
+            msg = f"parameters must be a mapping of names to values, got {values!r}."
+            raise TypeError(msg)
         for index, (name, bound) in enumerate(self.bounds.items()):
             if name in values:
-                value = math.radians(values[name]) if name == "angle" else values[name]
-                check_number(name, value, bound.low - 1e-9, bound.high + 1e-9)
-                self.raw[index] = bound.raw(value)
+                unit = math.degrees(1) if name == "angle" else 1
+                check_number(name, values[name], unit * bound.low - 1e-7, unit * bound.high + 1e-7)
+                self.raw[index] = bound.raw(values[name] / unit)
         unknown = set(values) - set(self.bounds)
         if unknown:
             msg = f"{self.name} has the parameters {sorted(self.bounds)}, got {sorted(unknown)}."
             raise ValueError(msg)
+        return self.raw.detach().clone()
 
     def starts(self, count: int) -> torch.Tensor:
         """Points from which to tune, spread over the bounds.

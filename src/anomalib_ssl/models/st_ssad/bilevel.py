@@ -29,13 +29,13 @@ class InnerStep:
         weights: Its weights; with second order they carry the graph of the step.
         buffers: Its buffers, batch norm's running statistics among them, updated by the step.
         loss: The training loss before the step, a scalar.
-        logits: What the detector made of the images, (N + M, 2), normal ones first.
+        accuracy: Share of the images told apart before the step, a scalar.
     """
 
     weights: Tensors
     buffers: Tensors
     loss: torch.Tensor
-    logits: torch.Tensor
+    accuracy: torch.Tensor
 
     def write_to(self, module: nn.Module) -> None:
         """Make the step the module's own: progress is kept."""
@@ -44,6 +44,19 @@ class InnerStep:
                 weight.copy_(self.weights[name])
             for name, buffer in module.named_buffers():
                 buffer.copy_(self.buffers[name])
+
+
+def tell_apart(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Judge a classification of normal and augmented images.
+
+    Args:
+        logits: Those of N normal and N augmented images, in this order. Shape (2 N, 2).
+
+    Returns:
+        The cross-entropy, and the share of right answers; scalars.
+    """
+    labels = torch.arange(2, device=logits.device).repeat_interleave(len(logits) // 2)
+    return F.cross_entropy(logits, labels), (logits.detach().argmax(dim=1) == labels).float().mean()
 
 
 def inner_step(
@@ -62,7 +75,7 @@ def inner_step(
     Args:
         module: Maps images to logits (B, 2); must be in training mode.
         normal: Normal images (N, C, H, W).
-        augmented: Augmented images (M, C, H, W), with the graph that made them.
+        augmented: Augmented images (N, C, H, W), with the graph that made them.
         rate: Learning rate.
         second_order: Whether the new weights shall depend on how ``augmented`` was made.
         weight_decay: L2 penalty on all weights.
@@ -76,9 +89,7 @@ def inner_step(
     if not second_order:
         augmented = augmented.detach()
     # One batch: batch norm's statistics of separate passes would give the label away.
-    logits = functional_call(module, (weights, buffers), (torch.cat([normal, augmented]),))
-    labels = torch.cat([logits.new_zeros(len(normal)), logits.new_ones(len(augmented))]).long()
-    loss = F.cross_entropy(logits, labels)
+    loss, accuracy = tell_apart(functional_call(module, (weights, buffers), (torch.cat([normal, augmented]),)))
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=second_order, allow_unused=True)
     stepped = {
         # Of weights that take no part, or that are frozen, nothing changes.
@@ -87,7 +98,7 @@ def inner_step(
     }
     if not second_order:
         stepped = {name: weight.detach() for name, weight in stepped.items()}
-    return InnerStep(stepped, buffers, loss.detach(), logits.detach())
+    return InnerStep(stepped, buffers, loss.detach(), accuracy)
 
 
 def outer_loss(
@@ -97,7 +108,7 @@ def outer_loss(
     augmented: torch.Tensor,
     unlabeled: torch.Tensor,
     name: str = "mean_distance",
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+) -> torch.Tensor:
     """Compute the validation loss of a detector after a step, in evaluation mode.
 
     Batch norm uses the module's running statistics, as they were before the step.
@@ -111,8 +122,7 @@ def outer_loss(
         name: Name of the loss; see :func:`~anomalib_ssl.models.st_ssad.validation_loss.validation_loss`.
 
     Returns:
-        The loss, a scalar that depends on whatever made ``augmented``; and the embeddings of normal, augmented and
-        unlabelled images without a graph.
+        The loss, a scalar that depends on whatever made ``augmented``.
     """
     # Those after the step depend on the augmentation too, in a way that has no gradient.
     buffers = dict(module.named_buffers())
@@ -129,4 +139,4 @@ def outer_loss(
         with torch.no_grad():
             normal, mixed = embed(torch.cat([train, unlabeled])).split([len(train), len(unlabeled)])
         changed = embed(augmented)
-    return validation_loss(normal, changed, mixed, name), (normal.detach(), changed.detach(), mixed.detach())
+    return validation_loss(normal, changed, mixed, name)

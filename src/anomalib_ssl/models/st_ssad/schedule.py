@@ -6,10 +6,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_number, check_whole
+from anomalib_ssl.training.schedule import cosine_factor
 
 LEAST_UPDATES = 4
 """With fewer updates for each of several starts, one is followed instead."""
+
+SEARCH_SHARE = 0.5
+"""Share of the tuning in which the starts are followed, in equal parts, to choose one."""
+
+WARMUP_SHARE = 0.4
+"""Share of a start's updates in which the detector alone is trained."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,9 @@ class Phase:
         """Whether the augmentation is tuned."""
         return self.name in ("search", "tuning")
 
-    @property
-    def ends_candidate(self) -> bool:
-        """Whether a start has been followed to its end, and is to be judged, when this phase is over."""
-        return self.name == "search"
+    def rate(self, update: int) -> float:
+        """Factor of the detector's learning rate in an update: the last training decays it to zero along a cosine."""
+        return cosine_factor(update - self.start, self.stop - self.start) if self.name == "training" else 1.0
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,9 @@ class TuningSchedule:
         total: Updates of the run, at least 1.
         starts: Number of starts, at least 1.
         tuning_share: Share of the run before the last training, in [0, 1].
-        search_share: Share of that which goes to choosing a start, in equal parts, in [0, 1].
-        warmup_share: Share of a start's updates before tuning begins, in [0, 1].
 
     Raises:
+        TypeError: If an argument is no number, or not whole where it must be.
         ValueError: If an argument is outside its limits.
 
     Example:
@@ -72,15 +77,12 @@ class TuningSchedule:
     total: int
     starts: int = 4
     tuning_share: float = 0.5
-    search_share: float = 0.5
-    warmup_share: float = 0.4
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_number("total", self.total, 1)
-        check_number("num_starts", self.starts, 1)
-        for name in ("tuning_share", "search_share", "warmup_share"):
-            check_number(name, getattr(self, name), 0, 1)
+        check_whole("total", self.total, 1)
+        check_whole("num_starts", self.starts, 1)
+        check_number("tuning_share", self.tuning_share, 0, 1)
 
     @property
     def followed(self) -> int:
@@ -91,9 +93,9 @@ class TuningSchedule:
     def phases(self) -> tuple[Phase, ...]:
         """All phases of at least one update, in order."""
         tuned = round(self.total * self.tuning_share)
-        each = self._updates_per_start if self.followed > 1 else round(tuned * self.search_share)
+        each = self._updates_per_start if self.followed > 1 else round(tuned * SEARCH_SHARE)
         # Without a single tuning update there would be nothing to judge.
-        warmup = min(round(each * self.warmup_share), max(each - 1, 0))
+        warmup = min(round(each * WARMUP_SHARE), max(each - 1, 0))
         phases: list[Phase] = []
         for candidate in range(self.followed):
             start = candidate * each
@@ -104,6 +106,11 @@ class TuningSchedule:
         phases.append(Phase("training", None, tuned, self.total))
         return tuple(phase for phase in phases if phase.start < phase.stop)
 
+    @property
+    def tunes(self) -> bool:
+        """Whether the augmentation is tuned at all."""
+        return any(phase.tunes for phase in self.phases)
+
     def at(self, update: int) -> Phase:
         """The phase of an update, counted from 0; the last one beyond the end."""
         phases = self.phases
@@ -111,4 +118,4 @@ class TuningSchedule:
 
     @property
     def _updates_per_start(self) -> int:
-        return int(round(self.total * self.tuning_share) * self.search_share) // self.starts
+        return int(round(self.total * self.tuning_share) * SEARCH_SHARE) // self.starts

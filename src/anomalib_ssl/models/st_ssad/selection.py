@@ -3,6 +3,7 @@
 
 """Judging a tuned augmentation without labels."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from anomalib_ssl.scoring import fit_gaussian
 
 CRITERIA = ("spread", "loss")
 """Names of what the best start is chosen by."""
+
+LEAST_IMAGES = 4
+"""With fewer normal images there are no two halves with scores that vary."""
 
 
 def score_spread(train: torch.Tensor, unlabeled: torch.Tensor) -> torch.Tensor:
@@ -23,8 +27,8 @@ def score_spread(train: torch.Tensor, unlabeled: torch.Tensor) -> torch.Tensor:
     normal images have scores as images have that were not trained on.
 
     Args:
-        train: Embeddings of normal images, (N, D) with N of at least 4.
-        unlabeled: Embeddings of unlabelled images, (K, D).
+        train: Embeddings of normal images, (N, D) with N of at least 4. On the host: float64 is needed.
+        unlabeled: Embeddings of unlabelled images, (K, D), likewise.
 
     Returns:
         The ratio of the variances, a scalar. Near 1 the detector sees nothing in the unlabelled images that normal ones
@@ -41,8 +45,8 @@ def score_spread(train: torch.Tensor, unlabeled: torch.Tensor) -> torch.Tensor:
         >>> 0.8 < float(score_spread(normal, other)) < 1.25 < float(score_spread(normal, mixed))
         True
     """
-    if len(train) < 4:
-        msg = f"train must hold at least 4 embeddings, got {len(train)}."
+    if len(train) < LEAST_IMAGES:
+        msg = f"train must hold at least {LEAST_IMAGES} embeddings, got {len(train)}."
         raise ValueError(msg)
     halves = (train[::2].double(), train[1::2].double())
     ratios = []
@@ -58,7 +62,7 @@ class Judgement(NamedTuple):
     """What is known of a tuned augmentation without labels, on all images.
 
     Attributes:
-        spread: See :func:`score_spread`; larger is better.
+        spread: See :func:`score_spread`; larger is better. NaN with fewer than 4 normal images.
         loss: The validation loss; smaller is better.
         dsv: The criterion of DSV; smaller is better. For comparison only.
     """
@@ -68,8 +72,9 @@ class Judgement(NamedTuple):
     dsv: float
 
     def beats(self, other: "Judgement", criterion: str) -> bool:
-        """Whether this one is the better by ``spread`` or ``loss``."""
-        return self.spread > other.spread if criterion == "spread" else self.loss < other.loss
+        """Whether this one is the better by ``spread``, or by ``loss`` if that is wanted or all there is."""
+        by_loss = criterion == "loss" or math.isnan(self.spread)
+        return self.loss < other.loss if by_loss else self.spread > other.spread
 
 
 @torch.no_grad()
@@ -84,9 +89,17 @@ def judge(train: torch.Tensor, augmented: torch.Tensor, unlabeled: torch.Tensor,
 
     Returns:
         The criteria.
+
+    Raises:
+        ValueError: If an embedding is not finite.
     """
+    # On the host: the spread needs float64, which not every device has, and what is returned has to go there anyway.
+    train, augmented, unlabeled = (one.float().cpu() for one in (train, augmented, unlabeled))
+    if not all(one.isfinite().all() for one in (train, augmented, unlabeled)):
+        msg = "The detector's embeddings are not finite: its training has diverged. Lower lr or inner_lr."
+        raise ValueError(msg)
     return Judgement(
-        spread=float(score_spread(train, unlabeled)),
+        spread=float(score_spread(train, unlabeled)) if len(train) >= LEAST_IMAGES else math.nan,
         loss=float(validation_loss(train, augmented, unlabeled, loss)),
         dsv=float(dsv_criterion(train, augmented, unlabeled)),
     )

@@ -9,7 +9,7 @@ import torch
 
 
 def sinkhorn_divergence(
-    first: torch.Tensor, second: torch.Tensor, blur: float = 0.05, scaling: float = 0.8, iterations: int = 10
+    first: torch.Tensor, second: torch.Tensor, blur: float = 0.05, steps: int = 20, iterations: int = 10
 ) -> torch.Tensor:
     """Debiased optimal transport between two sets of points with equal weights.
 
@@ -21,7 +21,7 @@ def sinkhorn_divergence(
         first: Shape (N, D).
         second: Shape (M, D).
         blur: Distance below which points count as the same; its square is the weight of the entropy.
-        scaling: Factor by which the blur shrinks from one step to the next, from the sets' diameter on. In (0, 1).
+        steps: Number of steps in which the blur shrinks to this one, from the sets' diameter on and by equal factors.
         iterations: Further steps at the last blur.
 
     Returns:
@@ -34,16 +34,15 @@ def sinkhorn_divergence(
         >>> round(float(sinkhorn_divergence(points, points + 2.0)), 3)
         2.0
     """
-    options = {"blur": blur, "scaling": scaling, "iterations": iterations}
-    return (
-        transport_cost(first, second, **options)  # type: ignore[arg-type]
-        - 0.5 * transport_cost(first, first, **options)  # type: ignore[arg-type]
-        - 0.5 * transport_cost(second, second, **options)  # type: ignore[arg-type]
+    apart, within_first, within_second = (
+        transport_cost(one, other, blur, steps, iterations)
+        for one, other in ((first, second), (first, first), (second, second))
     )
+    return apart - 0.5 * within_first - 0.5 * within_second
 
 
 def transport_cost(
-    first: torch.Tensor, second: torch.Tensor, blur: float = 0.05, scaling: float = 0.8, iterations: int = 10
+    first: torch.Tensor, second: torch.Tensor, blur: float = 0.05, steps: int = 20, iterations: int = 10
 ) -> torch.Tensor:
     """Entropic transport cost between two sets of points with equal weights; arguments as above, biased.
 
@@ -55,26 +54,27 @@ def transport_cost(
         fixed = cost.detach()
         log_first, log_second = -math.log(len(first)), -math.log(len(second))
         f, g = fixed.new_zeros(len(first)), fixed.new_zeros(len(second))
-        for step in _blurs(_diameter(first, second), blur, scaling, iterations):
-            epsilon = step**2
+        for epsilon in _blurs(_diameter(first, second), blur, steps, iterations).square():
             new_f = -epsilon * ((g - fixed) / epsilon + log_second).logsumexp(dim=1)
             new_g = -epsilon * ((f.unsqueeze(1) - fixed) / epsilon + log_first).logsumexp(dim=0)
             # Both at once and averaged, which keeps the two sides alike.
             f, g = 0.5 * (f + new_f), 0.5 * (g + new_g)
-        epsilon = blur**2
+        last = blur**2
         # A last step of one side gives the plan its right mass.
-        g = -epsilon * ((f.unsqueeze(1) - fixed) / epsilon + log_first).logsumexp(dim=0)
-        plan = ((f.unsqueeze(1) + g - fixed) / epsilon + log_first + log_second).exp()
+        g = -last * ((f.unsqueeze(1) - fixed) / last + log_first).logsumexp(dim=0)
+        plan = ((f.unsqueeze(1) + g - fixed) / last + log_first + log_second).exp()
         value = f.mean() + g.mean()
     return value + (plan * (cost - fixed)).sum()
 
 
-def _diameter(first: torch.Tensor, second: torch.Tensor) -> float:
+def _diameter(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """An upper bound of the distance between any two points."""
-    points = torch.cat([first, second]).detach()
-    return float((points.amax(dim=0) - points.amin(dim=0)).norm())
+    points = torch.cat([first, second])
+    return (points.amax(dim=0) - points.amin(dim=0)).norm()
 
 
-def _blurs(diameter: float, blur: float, scaling: float, iterations: int) -> list[float]:
-    steps = max(math.ceil(math.log(max(diameter / blur, 1)) / -math.log(scaling)), 0)
-    return [diameter * scaling**step for step in range(steps)] + [blur] * iterations
+def _blurs(diameter: torch.Tensor, blur: float, steps: int, iterations: int) -> torch.Tensor:
+    # A fixed number of steps: were it to depend on the diameter, the host would wait for the device to read that.
+    done = torch.arange(steps + iterations, dtype=diameter.dtype, device=diameter.device)
+    remaining = (1 - done / steps).clamp(min=0)
+    return blur * (diameter / blur).clamp(min=1) ** remaining

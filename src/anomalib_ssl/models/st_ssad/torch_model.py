@@ -3,15 +3,14 @@
 
 """ST-SSAD's detector with its scores: Gaussian density of embeddings, localised by GradCAM."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_number
 from anomalib_ssl.models.st_ssad.network import Detector
 from anomalib_ssl.scoring import GaussianDensity, gradcam, upsample
 
@@ -25,15 +24,9 @@ class STSSADModel(nn.Module):
 
     Args:
         backbone: Name of a timm network with a spatial feature map.
-        pretrained: Whether the backbone starts from timm's pretrained weights.
-        head_dims: Widths of the head's layers.
-        score: ``density`` for half the squared Mahalanobis distance to the embeddings of normal images, or ``logit``
-            for the log-odds of being augmented.
+        pre_trained: Whether the backbone starts from timm's pretrained weights.
         gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
         map_sigma: Gaussian smoothing of the map, in pixels of the input; 0 for none.
-
-    Attributes:
-        localize: Whether evaluation gives an anomaly map.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -42,20 +35,15 @@ class STSSADModel(nn.Module):
     def __init__(
         self,
         backbone: str = "resnet18",
-        pretrained: bool = False,
-        head_dims: Sequence[int] = (512, 128),
-        score: Literal["density", "logit"] = "density",
+        pre_trained: bool = False,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ledoit_wolf",
         map_sigma: float = 4.0,
     ) -> None:
         super().__init__()
-        check_choice("score", score, ("density", "logit"))
         check_number("map_sigma", map_sigma, 0)
-        self.detector = Detector(backbone, pretrained, head_dims)
+        self.detector = Detector(backbone, pre_trained)
         self.density = GaussianDensity(self.detector.backbone.num_features, gde_shrinkage)
-        self.score = score
         self.map_sigma = map_sigma
-        self.localize = True
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Classify images in training mode, score them in evaluation mode.
@@ -64,8 +52,7 @@ class STSSADModel(nn.Module):
             images: Shape (B, 3, H, W), values in [0, 1].
 
         Returns:
-            Logits (B, 2) in training mode; else ``pred_score`` (B,) and, unless localisation is off, ``anomaly_map``
-            (B, 1, H, W).
+            Logits (B, 2) in training mode; else ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
 
         Raises:
             NotFittedError: If images are scored before the density was fitted.
@@ -73,18 +60,11 @@ class STSSADModel(nn.Module):
         if self.training:
             logits: torch.Tensor = self.detector(images)
             return logits
-        activations = self.detector.activations(images)
+        activations = self.detector.backbone(images)
         pooled = activations.mean(dim=(2, 3))
-        if self.score == "density":
-            pred_score = self.density(pooled)
-        else:
-            logits = self.detector.head(pooled)
-            pred_score = logits[:, 1] - logits[:, 0]
-        if not self.localize:
-            return InferenceBatch(pred_score=pred_score)
         maps = gradcam(activations, self.density.gradient(pooled))
         size = (images.shape[-2], images.shape[-1])
-        return InferenceBatch(pred_score=pred_score, anomaly_map=upsample(maps, size, self.map_sigma))
+        return InferenceBatch(pred_score=self.density(pooled), anomaly_map=upsample(maps, size, self.map_sigma))
 
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor]) -> None:
@@ -93,13 +73,4 @@ class STSSADModel(nn.Module):
         Raises:
             ValueError: If there are fewer than 2 images.
         """
-        self.density.fit_batches(self.detector(batch, embed=True) for batch in images)
-
-    @contextmanager
-    def without_map(self) -> Iterator[None]:
-        """Leave localisation out while the context is open."""
-        localize, self.localize = self.localize, False
-        try:
-            yield
-        finally:
-            self.localize = localize
+        self.density.fit(self.detector(batch, embed=True) for batch in images)

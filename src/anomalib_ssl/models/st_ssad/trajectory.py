@@ -36,6 +36,8 @@ class Trajectory:
 
     def __init__(self, parameters: tuple[str, ...]) -> None:
         self.columns = ("update", "candidate", *parameters, *MEASURES)
+        self._table = torch.empty(0, len(self.columns))
+        self._updates: list[tuple[int, int]] = []
         self._rows: list[torch.Tensor] = []
 
     def add(self, update: int, candidate: int | None, values: dict[str, torch.Tensor]) -> None:
@@ -44,24 +46,24 @@ class Trajectory:
         Args:
             update: Its number, from 0.
             candidate: Number of the start that is followed; None for the best of them.
-            values: Scalars by the names of the columns; what is missing was not measured.
+            values: Scalars by the names of the columns, on one device; what is missing was not measured.
         """
-        known = next(iter(values.values()))
-        numbers = [known.new_tensor(math.nan) if name not in values else values[name] for name in self.columns[2:]]
-        where = known.new_tensor([update, -1 if candidate is None else candidate])
-        self._rows.append(torch.cat([where, torch.stack([number.detach().to(known) for number in numbers])]))
+        unknown = torch.full_like(next(iter(values.values())), math.nan, dtype=torch.float32)
+        row = [values.get(name, unknown).detach().float() for name in self.columns[2:]]
+        self._updates.append((update, -1 if candidate is None else candidate))
+        self._rows.append(torch.stack(row))
 
     def table(self) -> torch.Tensor:
         """All rows on the host, shape (N, columns); ``candidate`` is -1 for the best of the starts."""
-        if not self._rows:
-            return torch.empty(0, len(self.columns))
-        # One tensor from here on: what has been fetched once stays on the host.
-        self._rows = list(torch.stack([row.float().cpu() for row in self._rows]))
-        return torch.stack(self._rows)
+        if self._rows:
+            fetched = torch.cat([torch.tensor(self._updates), torch.stack(self._rows).cpu()], dim=1)
+            self._table = torch.cat([self._table, fetched])
+            self._updates, self._rows = [], []
+        return self._table
 
     def load(self, table: torch.Tensor) -> None:
         """Go on from an earlier :meth:`table`."""
-        self._rows = list(table)
+        self._table, self._updates, self._rows = table, [], []
 
     def recent(self, name: str, share: float = 0.5) -> float:
         """Mean of a column over the last part of the final tuning; NaN where there is none."""
@@ -132,11 +134,9 @@ class SaveTrajectory(Callback):
         self._save(trainer, pl_module)
 
     def _save(self, trainer: Trainer, pl_module: Any) -> None:
-        table = pl_module.trajectory.table()
-        if trainer.fast_dev_run or not len(table):  # type: ignore[attr-defined]
+        trajectory: Trajectory = pl_module.tuning.trajectory
+        if trainer.fast_dev_run or not len(trajectory.table()):  # type: ignore[attr-defined]
             return
-        described = ", ".join(f"{name} {value:.3g}" for name, value in pl_module.tuned_parameters.items())
         kind = "transductive: tuned with test images" if pl_module.transductive else "tuned with images not tested on"
-        pl_module.trajectory.save(
-            Path(trainer.default_root_dir), f"{pl_module.augmentation.name}: {described} ({kind})"
-        )
+        augmentation = pl_module.augmentation
+        trajectory.save(Path(trainer.default_root_dir), f"{augmentation.name}: {augmentation.in_words()} ({kind})")

@@ -1,8 +1,9 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Training batches drawn from memory, in place of a loader that decodes images again and again."""
+"""Batches of a run, each of them a pure function of the run's seed and the batch's number."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,22 +13,55 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
-from anomalib_ssl.training.memory import ImageMemory
-from anomalib_ssl.training.shuffle import BatchOrder
+from anomalib_ssl.training.images.memory import ImageMemory, name_unreadable
+from anomalib_ssl.training.images.shuffle import BatchOrder
+from anomalib_ssl.training.seeds import seed_step
 
 
-class TrainingFeed:
-    """Batches of training images from memory, as Lightning takes them from a loader.
+class TrainingBatches(ABC):
+    """Batches of training images, as Lightning takes them from a loader.
 
     Iterating goes on where the run is: at the batch after the last one that was completed, also after a checkpoint was
     loaded, whether it was written at the end of an epoch or within.
 
     Args:
         loader: The loader in whose place batches are drawn.
+        seed: Seed of the run, at least 0.
+        trainer: The Trainer whose run is fed.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, trainer: Trainer) -> None:
+        self.loader = loader
+        self.dataset: Any = loader.dataset
+        self.seed = seed
+        self.trainer = trainer
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches per epoch."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """Go through one epoch, or what is left of it."""
+
+    @property
+    def _completed(self) -> int:
+        """Batches of the run so far; to be read late, since Lightning makes iterators before it loads a checkpoint."""
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.total.completed)
+
+    def _seed_batch(self, number: int) -> None:
+        seed_step("draw", self.seed, number, self.trainer.global_rank)
+
+
+class StoredBatches(TrainingBatches):
+    """Batches drawn from memory, in place of a loader that decodes images again and again.
+
+    Args:
+        loader: The loader in whose place batches are drawn.
         memory: Its images.
         transform: What is done to each image each time it is drawn.
         order: Which images form which batch.
-        seed: Seed of the order, at least 0.
+        seed: Seed of the run, at least 0.
         trainer: The Trainer whose run is fed.
         updates_per_epoch: Optimiser updates per epoch, drawn from consecutive passes. An epoch is one pass if None.
 
@@ -46,13 +80,10 @@ class TrainingFeed:
         trainer: Trainer,
         updates_per_epoch: int | None = None,
     ) -> None:
-        self.loader = loader
-        self.dataset: Any = loader.dataset
+        super().__init__(loader, seed, trainer)
         self.memory = memory
         self.transform = transform
         self.order = order
-        self.seed = seed
-        self.trainer = trainer
         self.updates_per_epoch = updates_per_epoch
         self.clean: list[torch.Tensor] = []
         self._pass: tuple[int, int] | None = None
@@ -65,9 +96,8 @@ class TrainingFeed:
         return self.updates_per_epoch * self.trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        """Go through one epoch."""
-        # Read when the first batch is drawn: Lightning makes iterators before it loads a checkpoint.
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        """Go through one epoch, or what is left of it."""
+        done = self._completed
         for number in range(done, done + len(self)):
             yield self.batch(number)
 
@@ -75,7 +105,7 @@ class TrainingFeed:
         """Draw one batch of the run.
 
         Args:
-            number: Number of the batch since the start of the run, from 0.
+            number: Number of the batch, from 0 at the start of the run.
 
         Returns:
             The batch on the training device: images float32 (B, C, H, W), values in [0, 1] unless the datamodule's
@@ -84,15 +114,9 @@ class TrainingFeed:
         number_of_pass, batch = self._locate(number)
         self._load_pass(number_of_pass)
         bounds = self.order.bounds(batch)
+        if self.transform is not None:
+            self._seed_batch(number)
         return self.memory.batch(self._indices[bounds], self._on_device[bounds], self.transform)
-
-    def state_dict(self) -> dict[str, int]:
-        """What a resumed run needs besides Lightning's own counts, for runs without a seed of their own."""
-        return {"seed": self.seed}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on with the order of the interrupted run."""
-        self.seed = state_dict["seed"]
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Pass, and batch within it."""
@@ -109,3 +133,43 @@ class TrainingFeed:
         self._indices = self.order.indices(self.seed, number)
         pinned = self._indices.pin_memory() if self.memory.device.type == "cuda" else self._indices
         self._on_device = pinned.to(self.memory.device, non_blocking=True)
+
+
+class StreamedBatches(TrainingBatches):
+    """Batches of the loader itself, with random numbers that depend on the seed and the batch's number alone.
+
+    Within an epoch that is resumed, the batches that were seen before are read and left out.
+    """
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through one epoch, or what is left of it."""
+        done = self._completed
+        number = done - done % int(self.trainer.num_training_batches)
+        self._seed_batch(number)
+        batches = iter(self.loader)
+        while True:
+            self._seed_batch(number)
+            try:
+                batch = next(batches, None)
+            except (OSError, RuntimeError, ValueError) as error:
+                name_unreadable(self.dataset, error)
+                raise
+            if batch is None:
+                return
+            if number >= done:
+                yield batch
+            number += 1
+
+    @property
+    def sampler(self) -> Any:
+        """The loader's, which Lightning tells the number of the epoch."""
+        return self.loader.sampler
+
+    @property
+    def batch_sampler(self) -> Any:
+        """Likewise."""
+        return self.loader.batch_sampler

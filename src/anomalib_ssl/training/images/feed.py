@@ -4,6 +4,8 @@
 """Putting the training feed in the place of the datamodule's loader, where that keeps its meaning."""
 
 import logging
+from collections.abc import Sized
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -12,35 +14,54 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 from torchvision.transforms.v2 import Transform
 
-from anomalib_ssl.training.feed import TrainingFeed
-from anomalib_ssl.training.memory import NotStoredError, store
-from anomalib_ssl.training.shuffle import BatchOrder
-from anomalib_ssl.training.transforms import compose, runs_on, split_deterministic, steps
+from anomalib_ssl.training.images.batches import StoredBatches, StreamedBatches, TrainingBatches
+from anomalib_ssl.training.images.clean import training_loaders
+from anomalib_ssl.training.images.memory import NotStoredError, store
+from anomalib_ssl.training.images.shuffle import BatchOrder
+from anomalib_ssl.training.images.transforms import compose, runs_on, split_deterministic, steps
+from anomalib_ssl.training.seeds import seed_step
 
 logger = logging.getLogger(__name__)
 
+LIGHTNING_INSIDES = (
+    "fit_loop.setup_data",
+    "fit_loop._data_source.instance",
+    "fit_loop._combined_loader",
+    "fit_loop.epoch_loop.batch_progress.total.completed",
+    "_accelerator_connector.use_distributed_sampler",
+)
+"""What is used of Lightning's Trainer that Lightning does not promise to keep."""
 
-class InMemoryFeed(Callback):
+
+class ImageFeed(Callback):
     """Feed training from memory: decode and resize the training images once, at the start of a fit.
 
-    They are kept as uint8 on the training device, else in the host's pinned memory, else streamed through the stock
-    loader; which of these, and why, is logged. The model sees the images that the stock loader would give, up to half
-    a grey level where resizing yields fractions. Deterministic transforms are done before images are stored, random
-    augmentations each time an image is drawn.
+    They are kept as uint8 on the training device, else in the host's pinned memory, else streamed through the
+    datamodule's loader; which of these, and why, is logged. The model sees the images that this loader would give, up
+    to half a grey level where resizing yields fractions. Deterministic transforms are done before images are stored,
+    random augmentations each time an image is drawn.
+
+    The callback owns the seed of the run. It is part of every checkpoint, and all random numbers of a batch and of a
+    training step follow from it and from how far the run is: a resumed run equals one that was never interrupted.
 
     Args:
         enabled: Whether images are kept in memory at all.
         memory_limits: Most GiB of images on the device, and in the host's pinned memory.
         updates_per_epoch: Optimiser updates per epoch, drawn from consecutive passes over the images. An epoch is one
             pass if None.
+        seed: Seed of the run; drawn from torch's global generator if None.
     """
 
-    def __init__(self, enabled: bool, memory_limits: tuple[float, float], updates_per_epoch: int | None) -> None:
+    def __init__(
+        self, enabled: bool, memory_limits: tuple[float, float], updates_per_epoch: int | None, seed: int | None
+    ) -> None:
         self.enabled = enabled
         self.memory_limits = memory_limits
         self.updates_per_epoch = updates_per_epoch
-        self._seed = 0
-        self._feed: TrainingFeed | None = None
+        self.seed = seed
+        self._run_seed = 0
+        self._counts = True
+        self._batches: TrainingBatches | None = None
         self._source: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -48,33 +69,29 @@ class InMemoryFeed(Callback):
         del pl_module
         if stage != "fit":
             return
+        drawn = int(torch.randint(2**62, ())) if self.seed is None else self.seed
         # Processes share one order, even where nobody has seeded them.
-        self._seed = trainer.strategy.broadcast(torch.initial_seed())
-        try:
-            feed = self._make_feed(trainer)
-        except NotStoredError as reason:
-            logger.info("Training images are streamed through the datamodule's loader: %s.", reason)
-            if self.updates_per_epoch is not None:
-                logger.warning(
-                    "updates_per_epoch=%d has no effect, since the training images are not in memory: %s.",
-                    self.updates_per_epoch,
-                    reason,
-                )
+        self._run_seed = trainer.strategy.broadcast(drawn)
+        absent = [path for path in LIGHTNING_INSIDES if not _has(trainer, path)]
+        self._counts = not absent
+        if absent:
+            logger.warning(
+                "The datamodule's loader is used as it is, so that a resumed run sees other batches: this version of "
+                "Lightning has no %s.",
+                ", ".join(absent),
+            )
             return
-        memory = feed.memory
-        logger.info(
-            "Training images are kept in memory: %d images in %s, %d bytes.",
-            len(memory),
-            memory.place,
-            memory.num_bytes,
-        )
-        self._plug_in(trainer, feed)
+        try:
+            self._plug_in(trainer, self._stored(trainer))
+        except NotStoredError as reason:
+            self._stream(trainer, str(reason))
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let every process draw random numbers of its own: equal ones would augment all shards alike."""
-        del pl_module
-        if trainer.global_rank > 0:
-            torch.manual_seed((self._seed + trainer.global_rank) % 2**63)
+    def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Seed what the model does with the batch; each process draws numbers of its own."""
+        del args, kwargs
+        # Not the batch's index within the epoch: after resuming from the end of one, Lightning counts on.
+        number = trainer.fit_loop.epoch_loop.batch_progress.total.completed if self._counts else trainer.global_step
+        seed_step("update", self._run_seed, number, trainer.global_rank)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release the memory."""
@@ -87,16 +104,16 @@ class InMemoryFeed(Callback):
         self._unplug(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed, since Lightning asks loaders for theirs but gives it back only to those set up later."""
-        return {"seed": self._seed}
+        """The seed of the run."""
+        return {"seed": self._run_seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the order of the interrupted run."""
-        self._seed = state_dict["seed"]
-        if self._feed is not None:
-            self._feed.load_state_dict(state_dict)
+        """Go on with the interrupted run."""
+        self._run_seed = state_dict["seed"]
+        if self._batches is not None:
+            self._batches.seed = self._run_seed
 
-    def _make_feed(self, trainer: Trainer) -> TrainingFeed:
+    def _stored(self, trainer: Trainer) -> StoredBatches:
         if not self.enabled:
             msg = "in_memory is off"
             raise NotStoredError(msg)
@@ -105,26 +122,59 @@ class InMemoryFeed(Callback):
         _check_keeps_meaning(trainer, loader, device)
         dataset: Any = loader.dataset
         first, rest = split_deterministic(dataset.augmentations)
-        memory = store(dataset, first, device, self.memory_limits, loader.num_workers)
+        # The processes of a machine share its memory.
+        limits = (self.memory_limits[0], self.memory_limits[1] / max(trainer.num_devices, 1))
+        memory = store(dataset, first, device, limits, loader.num_workers)
+        logger.info(
+            "Training images are kept in memory: %d images in %s, %d bytes.",
+            len(memory),
+            memory.place,
+            memory.num_bytes,
+        )
         shard = _shard(trainer, loader.sampler)
         shuffle = _shuffles(loader.sampler) and not trainer.overfit_batches  # type: ignore[attr-defined]
         order = BatchOrder(len(memory), loader.batch_size, shuffle, *shard)
-        return TrainingFeed(loader, memory, compose(rest), order, self._seed, trainer, self.updates_per_epoch)
+        return StoredBatches(loader, memory, compose(rest), order, self._run_seed, trainer, self.updates_per_epoch)
 
-    def _plug_in(self, trainer: Trainer, feed: TrainingFeed) -> None:
+    def _stream(self, trainer: Trainer, reason: str) -> None:
+        logger.info("Training images are streamed through the datamodule's loader: %s.", reason)
+        if self.updates_per_epoch is not None:
+            logger.warning(
+                "updates_per_epoch=%d has no effect, since the training images are not in memory: %s.",
+                self.updates_per_epoch,
+                reason,
+            )
+        # As Lightning prepares it, with a sampler for each process.
+        loaders = training_loaders(trainer)
+        reloads: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        loader = loaders[0] if len(loaders) == 1 and not reloads else None
+        if type(loader) is DataLoader and isinstance(loader.dataset, Sized):
+            self._plug_in(trainer, StreamedBatches(loader, self._run_seed, trainer))
+        else:
+            logger.info("A run that is resumed will see other batches: there is no single DataLoader to repeat.")
+
+    def _plug_in(self, trainer: Trainer, batches: TrainingBatches) -> None:
         loop = trainer.fit_loop
-        self._feed, self._source = feed, loop._data_source.instance
-        loop._data_source.instance = feed
+        self._batches, self._source = batches, loop._data_source.instance
+        loop._data_source.instance = batches
         loop._combined_loader = None
         # Lightning works out all its limits anew, from the feed's length.
         loop.setup_data()
 
     def _unplug(self, trainer: Trainer) -> None:
-        if self._feed is None:
+        if self._batches is None:
             return
         trainer.fit_loop._data_source.instance = self._source
         trainer.fit_loop._combined_loader = None
-        self._feed = self._source = None
+        self._batches = self._source = None
+
+
+def _has(trainer: Trainer, path: str) -> bool:
+    try:
+        attrgetter(path)(trainer)
+    except AttributeError:
+        return False
+    return True
 
 
 def _check_keeps_meaning(trainer: Any, loader: Any, device: torch.device) -> None:

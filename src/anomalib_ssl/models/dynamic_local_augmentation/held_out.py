@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How well maps show local augmentations of normal images that were not trained on, and which weights suit best."""
+"""How well maps show local augmentations of normal images that were not trained on."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,6 @@ from torchmetrics.functional.classification import binary_auroc
 from anomalib_ssl.augmentations import LocalAugmentation
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DynamicLocalAugmentationModel
 
-ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Weights of uncertainty that are tried, beside a weight of 1 for distance."""
-
 LEAST_IMAGES = 32
 """Least number of augmented images; fewer images are augmented repeatedly."""
 
@@ -22,6 +19,38 @@ _SEED = 0
 
 _SIDE = 128
 """Maps are thinned to about so many rows and columns: enough for an AUROC, and much faster."""
+
+
+def measure(
+    model: DynamicLocalAugmentationModel, images: Iterable[torch.Tensor], augment: LocalAugmentation
+) -> dict[str, torch.Tensor]:
+    """Measure how well a model finds local augmentations, with the same ones each time.
+
+    Args:
+        model: A fitted model in evaluation mode.
+        images: Clean images that were not trained on, in batches (B, 3, H, W), values in [0, 1]. Fewer than 32 are gone
+            through repeatedly.
+        augment: What makes them abnormal.
+
+    Returns:
+        ``pixel_AUROC`` of the map against the masks of the augmentations; the same of ``distance`` and ``uncertainty``
+        alone; and ``uncertainty_share``, the share of the latter in the map's sum. Nothing where no image could be
+        changed.
+
+    Raises:
+        ValueError: If there are no images.
+    """
+    distance, uncertainty, masks = augmented_errors(model, images, augment)
+    if not masks.any():
+        return {}
+    metrics = {"distance_pixel_AUROC": pixel_auroc(distance, masks)}
+    total = model.alphas[0] * distance
+    if uncertainty is not None:
+        metrics["uncertainty_pixel_AUROC"] = pixel_auroc(uncertainty, masks)
+        own = model.alphas[1] * uncertainty
+        total = total + own
+        metrics["uncertainty_share"] = own.sum() / total.sum()
+    return {**metrics, "pixel_AUROC": pixel_auroc(total, masks)}
 
 
 @torch.no_grad()
@@ -68,9 +97,3 @@ def pixel_auroc(errors: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     # torchmetrics takes values outside of [0, 1] for logits.
     low, high = errors.aminmax()
     return binary_auroc((errors - low) / (high - low).clamp(min=torch.finfo(errors.dtype).tiny), masks.long())
-
-
-def best_alpha(distances: torch.Tensor, uncertainties: torch.Tensor, masks: torch.Tensor) -> float:
-    """The weight of uncertainty, beside 1 for distance, with the largest AUROC; of equal ones the least."""
-    scores = torch.stack([pixel_auroc(distances + alpha * uncertainties, masks) for alpha in ALPHAS])
-    return ALPHAS[int(scores.argmax())]

@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from torchvision.tv_tensors import Image
 
 from anomalib_ssl.checks import check_number
-from anomalib_ssl.training.transforms import compose
+from anomalib_ssl.training.images.transforms import compose
 
 GIB = 2**30
 GREY_LEVEL = 1 / 255
@@ -111,7 +111,7 @@ def store(
         first: Deterministic transforms, done to the images before they are stored.
         device: Where batches are wanted.
         limits: Most GiB of images on the device, and in the host's pinned memory.
-        num_workers: Number of processes that decode.
+        num_workers: Number of workers that decode.
 
     Returns:
         The images in memory.
@@ -122,7 +122,9 @@ def store(
     dataset = copy.copy(dataset)
     dataset.augmentations = compose(first)
     # A generator of its own leaves the run's random numbers alone.
-    loader = DataLoader(Decoded(dataset), batch_size=None, num_workers=num_workers, generator=torch.Generator())
+    loader = DataLoader(
+        Decoded(Readable(dataset)), batch_size=None, num_workers=num_workers, generator=torch.Generator()
+    )
     images: torch.Tensor | list[torch.Tensor] = []
     labels, paths = [], []
     used = 0
@@ -178,13 +180,56 @@ def check_memory_limits(memory_limits: Sequence[float]) -> None:
     """Raise unless ``memory_limits`` is a pair of sizes.
 
     Raises:
-        ValueError: If there are not two values, or one is negative or not finite.
+        TypeError: If one is no number.
+        ValueError: If it is no pair, or a size is negative or not finite.
     """
-    if len(memory_limits) != 2:
+    if not isinstance(memory_limits, Sequence) or isinstance(memory_limits, str) or len(memory_limits) != 2:
         msg = f"memory_limits must be two sizes in GiB, of device and pinned host memory, got {memory_limits!r}."
         raise ValueError(msg)
     for limit in memory_limits:
         check_number("memory_limits", limit, 0)
+
+
+class Readable(Dataset):
+    """A dataset that names the image it cannot read.
+
+    Args:
+        dataset: The dataset; of anomalib's its table of samples knows the paths.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        """Read an item.
+
+        Raises:
+            ValueError: If that fails; the message names the image.
+        """
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            path = self.dataset.samples.iloc[index]["image_path"] if hasattr(self.dataset, "samples") else index
+            msg = f"Training image {path} cannot be read: {error}"
+            raise ValueError(msg) from error
+
+
+def name_unreadable(dataset: Any, error: Exception) -> None:
+    """Raise an error that names the first image of a dataset that cannot be read, if there is one.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    readable = Readable(dataset)
+    try:
+        for index in range(len(readable)):
+            readable[index]
+    except ValueError as named:
+        raise named from error
 
 
 class Decoded(Dataset):
@@ -194,7 +239,7 @@ class Decoded(Dataset):
         dataset: A dataset of items with images in [0, 1].
     """
 
-    def __init__(self, dataset: AnomalibDataset) -> None:
+    def __init__(self, dataset: "Readable") -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

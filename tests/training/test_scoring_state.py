@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which weights are scored with, saved and resumed from: averages, and the best of them."""
+"""What is scored with, saved and resumed from: averaged weights, and statistics of these."""
 
 import pytest
 import torch
@@ -10,9 +10,8 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback
 
 from anomalib_ssl import AutoencoderProjection
-from anomalib_ssl.training import held_out
-from anomalib_ssl.training.ema import copied_weights, warm_decay
-from anomalib_ssl.training.evaluation_weights import STATE
+from anomalib_ssl.training.averaging import copied_weights, warm_decay
+from anomalib_ssl.training.scoring_state import STATE
 
 SMALL = {
     "image_size": 32,
@@ -28,22 +27,12 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _six_are_enough(monkeypatch):
-    monkeypatch.setattr(held_out, "LEAST_IMAGES", 6)
-
-
 class Model(AutoencoderProjection):
-    """Judge weights by a script, the loss after each number of updates; note the weights that updates start from."""
-
-    script = ()
+    """Note the weights that updates start from."""
 
     def training_step(self, batch, *args):
         self.before[self.trainer.global_step] = copied_weights(self.model.autoencoder)
         return super().training_step(batch, *args)
-
-    def held_out_metrics(self, images):
-        return {"loss": torch.tensor(dict(self.script)[self.trainer.global_step])}
 
 
 class Recorder(Callback):
@@ -64,7 +53,7 @@ class Recorder(Callback):
         self.validated[trainer.global_step] = copied_weights(module.model.autoencoder)
 
 
-def fit(path, mvtec_root, script=((2, 0.3), (4, 0.1), (6, 0.2)), recorder=None, ckpt_path=None, limits=None, **kwargs):
+def fit(path, mvtec_root, recorder=None, ckpt_path=None, limits=None, **kwargs):
     recorder = recorder or Recorder()
     engine = Engine(
         default_root_dir=path,
@@ -75,7 +64,6 @@ def fit(path, mvtec_root, script=((2, 0.3), (4, 0.1), (6, 0.2)), recorder=None, 
         **{"check_val_every_n_epoch": None, "val_check_interval": 2, **(limits or {})},
     )
     model = Model(**SMALL | kwargs)
-    model.script = script
     model.before = recorder.before = {}
     datamodule = MVTecAD(root=mvtec_root, category="plate", train_batch_size=2, num_workers=0)
     engine.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
@@ -110,7 +98,7 @@ def averaged(recorder, updates, decay):
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
 def test_validation_sees_the_average_and_training_does_not(tmp_path, mvtec_root, decay):
-    model, recorder, engine = fit(tmp_path, mvtec_root, ema_decay=decay, select_best=False)
+    model, recorder, engine = fit(tmp_path, mvtec_root, ema_decay=decay)
     assert sorted(recorder.validated) == [2, 4, 6]
     for update, weights in recorder.validated.items():
         for name, value in averaged(recorder, update, decay).items():
@@ -127,60 +115,33 @@ def test_warm_decay():
     assert warm_decay(10**6, 0.999) == 0.999
 
 
-@pytest.mark.parametrize(
-    ("script", "best"), [((0.1, 0.3, 0.2), [2, 2, 2]), ((0.3, 0.1, 0.2), [2, 4, 4]), ((3.0, 2.0, 1.0), [2, 4, 6])]
-)
-def test_the_best_weights_are_validated_saved_and_kept(tmp_path, mvtec_root, script, best):
-    script = tuple(zip((2, 4, 6), script, strict=True))
-    plain = fit(tmp_path / "plain", mvtec_root, script, select_best=False)[1]
-    model, recorder, engine = fit(tmp_path / "best", mvtec_root, script)
-    # Choosing does not change what is learned.
-    assert_same(recorder.after[6], plain.after[6])
-    for update, chosen in zip((2, 4, 6), best, strict=True):
-        assert_same(recorder.validated[update], plain.validated[chosen])
-    weights = plain.validated[best[-1]]
-    assert_same(copied_weights(model.model.autoencoder), weights)
-    assert_same(saved_weights(engine.best_model_path), weights)
-    loaded = AutoencoderProjection.load_from_checkpoint(engine.best_model_path).eval()
-    images = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.equal(loaded(images).pred_score, model.eval()(images).pred_score)
-
-
-def test_statistics_belong_to_the_chosen_weights(tmp_path, mvtec_root):
+def test_statistics_belong_to_the_average(tmp_path, mvtec_root):
     model, _, _ = fit(tmp_path, mvtec_root)
     fitted = model.model.statistics.mean.clone()
     datamodule = MVTecAD(root=mvtec_root, category="plate", num_workers=0)
     datamodule.setup()
-    training, _ = held_out.split_indices(6, 0.1)
-    images = torch.stack([datamodule.train_data[index].image for index in training])
+    images = torch.stack([item.image for item in datamodule.train_data])
     model.fit_statistics([model.pre_processor.transform(images)])
     torch.testing.assert_close(model.model.statistics.mean, fitted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.9])
 @pytest.mark.parametrize("how", ["stop", "save"])
-@pytest.mark.parametrize("script", [((2, 0.1), (4, 0.3), (6, 0.2)), ((2, 0.3), (4, 0.2), (6, 0.1))])
-def test_a_resumed_run_ends_as_a_whole_one(tmp_path, mvtec_root, how, script):
-    whole, recorder, _ = fit(tmp_path / "whole", mvtec_root, script)
+def test_a_resumed_run_ends_as_a_whole_one(tmp_path, mvtec_root, how, decay):
+    whole, recorder, _ = fit(tmp_path / "whole", mvtec_root, ema_decay=decay)
     path = tmp_path / "within.ckpt"
     options = {"stop_at": 4} if how == "stop" else {"save_at": 3, "save_to": path}
-    _, _, engine = fit(tmp_path / "first", mvtec_root, script, Recorder(**options))
+    _, _, engine = fit(tmp_path / "first", mvtec_root, Recorder(**options), ema_decay=decay)
     path = engine.best_model_path if how == "stop" else path
     state = torch.load(path, weights_only=True)
     at = state["global_step"]
     assert_same(state[STATE]["training"], recorder.after[at])
-    assert_same(saved_weights(path), recorder.validated[4 if how == "stop" else 2])
+    for name, value in averaged(recorder, at, decay).items():
+        torch.testing.assert_close(saved_weights(path)[name].double(), value, rtol=1e-5, atol=1e-6)
     resumed = Recorder()
-    second, _, _ = fit(tmp_path / "second", mvtec_root, script, resumed, ckpt_path=path)
+    second, _, _ = fit(tmp_path / "second", mvtec_root, resumed, ckpt_path=path, ema_decay=decay)
     assert_same(resumed.before[at], recorder.after[at])
-    if script[0][1] < script[2][1]:
-        # The best are from before the interruption.
-        assert_same(copied_weights(second.model.autoencoder), recorder.validated[2])
-    else:
-        # Corruptions are drawn anew, so the weights are not those of the whole run; but they are the last.
-        assert_same(copied_weights(second.model.autoencoder), resumed.validated[6])
-        assert differ(resumed.validated[6], recorder.validated[4])
-    assert len(whole.state_dict()) == len(second.state_dict())
+    assert_same(second.model.state_dict(), whole.model.state_dict())
 
 
 def test_resuming_a_finished_run_keeps_its_weights(tmp_path, mvtec_root):
@@ -190,53 +151,12 @@ def test_resuming_a_finished_run_keeps_its_weights(tmp_path, mvtec_root):
     assert_same(copied_weights(again.model.autoencoder), copied_weights(model.model.autoencoder))
 
 
-def test_without_validation_the_last_average_is_judged_and_saved(tmp_path, mvtec_root):
-    model, recorder, engine = fit(tmp_path, mvtec_root, ((6, 0.5),), limits={"limit_val_batches": 0})
+def test_without_validation_the_last_average_is_saved(tmp_path, mvtec_root):
+    model, recorder, engine = fit(tmp_path, mvtec_root, limits={"limit_val_batches": 0})
     expected = averaged(recorder, 6, 0.999)
     for name, value in saved_weights(engine.best_model_path).items():
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
     assert_same(copied_weights(model.model.autoencoder), saved_weights(engine.best_model_path))
-
-
-def test_a_loss_that_is_not_a_number_chooses_nothing(tmp_path, mvtec_root):
-    nan = float("nan")
-    model, recorder, _ = fit(tmp_path, mvtec_root, ((2, 0.2), (4, nan), (6, nan)))
-    assert_same(copied_weights(model.model.autoencoder), recorder.validated[2])
-
-
-def test_held_out_metrics_are_reproducible_and_leave_random_numbers_alone():
-    model = AutoencoderProjection(**SMALL)
-    images = [torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))]
-    state = torch.get_rng_state()
-    first, second = model.held_out_metrics(images), model.held_out_metrics(images)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert first == second
-    assert model.model.training
-    with pytest.raises(ValueError, match="got none"):
-        model.held_out_metrics([])
-
-
-def test_held_out_metrics_against_a_map_that_repairs_everything():
-    from sklearn.metrics import roc_auc_score
-
-    model = AutoencoderProjection(**SMALL, box_passes=0)
-    images = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    corrupted, masks = model.corruption.__class__(p=1.0)(images, torch.Generator().manual_seed(0))
-    model.model.autoencoder = torch.nn.Identity()
-    measured = model.held_out_metrics([images])
-    # A copy of the input has no error to find, and loses what the corruption changed.
-    assert float(measured["pixel_AUROC"]) == 0.5
-    torch.testing.assert_close(measured["loss"], model.loss(corrupted, images, masks))
-
-    class Blend(torch.nn.Module):
-        def forward(self, changed):
-            return images + 0.1 * (changed - 0.5)
-
-    model.model.autoencoder = Blend()
-    measured = model.held_out_metrics([images])
-    error = (corrupted - model.model.autoencoder(corrupted)).square().mean(dim=1)
-    expected = roc_auc_score(masks.flatten().numpy(), error.flatten().numpy())
-    assert float(measured["pixel_AUROC"]) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

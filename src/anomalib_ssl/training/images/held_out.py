@@ -10,30 +10,34 @@ from typing import Any
 import torch
 from anomalib.data import AnomalibDataModule, AnomalibDataset
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Transform
 
 from anomalib_ssl.checks import check_number
-from anomalib_ssl.training.clean_images import OTHER_BATCH_SIZE, CleanTrainingImages, _read, _test_augmentations
-from anomalib_ssl.training.shuffle import permutation
+from anomalib_ssl.training.images.clean import OTHER_BATCH_SIZE, CleanTrainingImages, read
+from anomalib_ssl.training.images.shuffle import permutation
 
 logger = logging.getLogger(__name__)
 
 LEAST_IMAGES = 10
-"""Of fewer training images none is set aside."""
+"""A smaller training set is trained on as a whole."""
 
 MOST_HELD_OUT = 100
-"""More images are not set aside: these are enough to compare weights, the others are better trained on."""
+"""So many images are enough to measure with; the others are better trained on."""
 
 SEED = 0
 """The same for every run, so that one that is resumed with another seed is not judged by what it was trained on."""
 
 
 class HeldOut(Callback):
-    """Take a part of the datamodule's training images away for the time of a fit.
+    """Take a part of the datamodule's training images away for the time of a fit, and measure with it.
 
-    Its validation and test images have no part in this.
+    At each validation, with the weights and statistics that the model is scored with, its ``held_out_metrics(images)``
+    is called and what it returns is logged, ``held_out_`` before each name. Validation and test images have no part in
+    this.
 
-    Must come before :class:`~anomalib_ssl.training.in_memory.InMemoryFeed` in the list of callbacks.
+    Must come before :class:`~anomalib_ssl.training.images.feed.ImageFeed` in the list of callbacks.
 
     Args:
         share: Share of the training images, in [0, 0.5]: at least one image, at most 100. None is held out for a share
@@ -48,11 +52,6 @@ class HeldOut(Callback):
         self.share = share
         self._dataset: AnomalibDataset | None = None
         self._whole: AnomalibDataset | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether images are held out at present."""
-        return self._dataset is not None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Split the training set, before a loader is made of it."""
@@ -70,16 +69,21 @@ class HeldOut(Callback):
         self._whole, self._dataset = whole, whole.subsample(held_out)
         datamodule.train_data = whole.subsample(training)
 
-    def images(self, trainer: Trainer, pl_module: Any) -> "HeldOutImages":
-        """The images held out, for the model of a run.
-
-        Raises:
-            RuntimeError: If none are held out.
-        """
-        if self._dataset is None:
-            msg = "No images are held out."
-            raise RuntimeError(msg)
-        return HeldOutImages(self._dataset, trainer, pl_module.pre_processor, pl_module.device)
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Measure; Lightning takes no logs any earlier, and statistics are fitted by now."""
+        if self._dataset is None or trainer.state.fn != TrainerFn.FITTING:
+            return
+        images = HeldOutImages(self._dataset, trainer, pl_module.pre_processor, pl_module.device)
+        measured = pl_module.held_out_metrics(images)
+        metrics = {f"held_out_{name}": float(value) for name, value in measured.items()}
+        # All processes shall know the same, whatever their rounding.
+        metrics = trainer.strategy.broadcast(metrics)
+        logger.info(
+            "After %d updates: %s.",
+            trainer.global_step,
+            ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) or "nothing to measure",
+        )
+        pl_module.log_dict(metrics)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the images back."""
@@ -112,12 +116,9 @@ class HeldOutImages(CleanTrainingImages):
         super().__init__(trainer, pre_processor, device)
         self.dataset = dataset
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        """Give batches (B, C, H, W), values in [0, 1]."""
+    def _read(self, augmentations: Transform | None) -> Iterator[torch.Tensor]:
         loader = DataLoader(self.dataset, OTHER_BATCH_SIZE, collate_fn=self.dataset.collate_fn)
-        for batch in _read(loader, _test_augmentations(self.trainer, self.transform)):
-            images = batch.to(self.device)
-            yield self.transform(images) if self.transform is not None else images
+        yield from read(loader, augmentations)
 
 
 def split_indices(count: int, share: float) -> tuple[list[int], list[int]]:

@@ -14,7 +14,9 @@ Weights = dict[str, torch.Tensor]
 class WeightAverage:
     """Exponential moving average of the parameters and floating point buffers of a module.
 
-    Buffers are averaged like weights, as timm does, since the running statistics of batch norm belong to them.
+    Buffers are averaged like weights, as timm does, since the running statistics of batch norm belong to them. Torch's
+    ``AveragedModel`` and Lightning's ``WeightAveraging`` ask the device for their number of updates each time, and the
+    latter would average the statistics of normal images too.
 
     Args:
         module: The module that is trained. The average starts from its weights as they are.

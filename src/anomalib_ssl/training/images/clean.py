@@ -11,12 +11,14 @@ import torch
 from anomalib.data import AnomalibDataset
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms.v2 import Resize, Transform
 
-from anomalib_ssl.training.feed import TrainingFeed
-from anomalib_ssl.training.transforms import is_deterministic, steps
+from anomalib_ssl.training.images.batches import StoredBatches, TrainingBatches
+from anomalib_ssl.training.images.memory import Readable
+from anomalib_ssl.training.images.transforms import is_deterministic, steps
 
 OTHER_BATCH_SIZE = 32
 """Images per batch where the training loader does not say."""
@@ -42,11 +44,17 @@ class CleanTrainingImages:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Give batches (B, C, H, W), values in [0, 1]."""
-        augmentations = _test_augmentations(self.trainer, self.transform)
+        augmentations = test_augmentations(self.trainer, self.transform)
+        for batch in self._read(augmentations):
+            images = batch.to(self.device)
+            yield self.transform(images) if self.transform is not None else images
+
+    def _read(self, augmentations: Transform | None) -> Iterator[torch.Tensor]:
         for loader in training_loaders(self.trainer):
-            for batch in _clean_batches(loader, augmentations):
-                images = batch.to(self.device)
-                yield self.transform(images) if self.transform is not None else images
+            if isinstance(loader, StoredBatches):
+                yield from _kept(loader, augmentations)
+            else:
+                yield from read(loader, augmentations)
 
 
 def num_training_images(trainer: Trainer) -> int:
@@ -55,14 +63,22 @@ def num_training_images(trainer: Trainer) -> int:
     return sum(map(len, datasets))
 
 
-def training_loaders(trainer: Trainer) -> list[DataLoader[Any] | TrainingFeed]:
+def images_per_update(trainer: Trainer) -> int:
+    """Number of images, over all processes, that an optimiser update of a run sees."""
+    loader = training_loaders(trainer)[0]
+    dataset: Any = loader.dataset
+    images = min(_loader(loader).batch_size or OTHER_BATCH_SIZE, len(dataset))
+    return images * trainer.accumulate_grad_batches * trainer.world_size
+
+
+def training_loaders(trainer: Trainer) -> list[DataLoader[Any] | TrainingBatches]:
     """The Trainer's training loaders; setting them up first where Lightning has not yet done so."""
     trainer.fit_loop.setup_data()
-    combined = trainer.fit_loop._combined_loader
-    return [] if combined is None else list(combined.flattened)
+    loaders = trainer.train_dataloader
+    return [] if loaders is None else list(CombinedLoader(loaders).flattened)
 
 
-def _test_augmentations(trainer: Trainer, transform: Transform | None) -> Transform | None:
+def test_augmentations(trainer: Trainer, transform: Transform | None) -> Transform | None:
     """What the datamodule does to a test image as it is read, else the model's resizing, as anomalib does by itself."""
     test_data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
     if isinstance(test_data, AnomalibDataset):
@@ -71,41 +87,49 @@ def _test_augmentations(trainer: Trainer, transform: Transform | None) -> Transf
     return resizes[0] if resizes else None
 
 
-def _clean_batches(loader: DataLoader[Any] | TrainingFeed, augmentations: Transform | None) -> Iterator[torch.Tensor]:
-    if not isinstance(loader, TrainingFeed):
-        yield from _read(loader, augmentations)
-    elif loader.clean:
-        yield from loader.clean
-    else:
-        batches: list[torch.Tensor] = []
-        spare = loader.memory.spare if all(map(is_deterministic, steps(augmentations))) else 0.0
-        for images in _read(loader.loader, augmentations):
-            spare -= images.nbytes
-            if spare >= 0:
-                batches.append(images)
-            else:
-                batches.clear()
-            yield images
-        loader.clean = batches
+def read(loader: DataLoader[Any] | TrainingBatches, augmentations: Transform | None) -> Iterator[torch.Tensor]:
+    """Read the images of a loader from disk, in order and with other augmentations than its own.
 
+    Returns:
+        Batches (B, C, H, W) on the host, values in [0, 1].
 
-def _read(loader: DataLoader[Any], augmentations: Transform | None) -> Iterator[torch.Tensor]:
-    for batch in _clean_loader(loader, augmentations):
-        yield batch.image
-
-
-def _clean_loader(loader: DataLoader[Any], augmentations: Transform | None) -> DataLoader[Any]:
+    Raises:
+        ValueError: If an image cannot be read; the message names it.
+    """
+    loader = _loader(loader)
     dataset: Any = loader.dataset
     if isinstance(dataset, AnomalibDataset):
         dataset = copy.copy(dataset)
         dataset.augmentations = augmentations
     # A loader with batches of the user's own has no batch size; one without any batches has no sampler of them either.
     own_batches = loader.batch_size is None and loader.batch_sampler is not None
-    return DataLoader(
-        dataset,
+    batches: DataLoader[Any] = DataLoader(
+        Readable(dataset),
         batch_size=OTHER_BATCH_SIZE if own_batches else loader.batch_size,
         sampler=SequentialSampler(dataset),
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
     )
+    for batch in batches:
+        yield batch.image
+
+
+def _loader(loader: DataLoader[Any] | TrainingBatches) -> DataLoader[Any]:
+    return loader.loader if isinstance(loader, TrainingBatches) else loader
+
+
+def _kept(loader: StoredBatches, augmentations: Transform | None) -> Iterator[torch.Tensor]:
+    if loader.clean:
+        yield from loader.clean
+        return
+    batches: list[torch.Tensor] = []
+    spare = loader.memory.spare if all(map(is_deterministic, steps(augmentations))) else 0.0
+    for images in read(loader, augmentations):
+        spare -= images.nbytes
+        if spare >= 0:
+            batches.append(images)
+        else:
+            batches.clear()
+        yield images
+    loader.clean = batches

@@ -1,0 +1,148 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What CutPaste at image level and at patch level share: the pretext task and its training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from anomalib.data import Batch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+
+from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
+from anomalib_ssl.augmentations.base import from_mapping
+from anomalib_ssl.checks import check_number, check_whole
+from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
+from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
+from anomalib_ssl.models.cutpaste.views import CutPasteViews
+from anomalib_ssl.training.budget import total_updates
+from anomalib_ssl.training.mixin import SelfSupervisedMixin
+from anomalib_ssl.training.schedule import fine_tuning_schedule
+
+MOMENTUM = 0.9
+"""Momentum of SGD, the paper's."""
+
+
+class CutPasteTraining(SelfSupervisedMixin):
+    """Train one or several networks to tell which paste, if any, was applied to an image.
+
+    The datamodule's ``train_batch_size`` is the number of source images per update; each gives two or three views.
+
+    Args:
+        backbone: Name of a timm network with a spatial feature map.
+        pre_trained: Whether the backbone starts from timm's pretrained weights, and keeps the statistics of its batch
+            norm. The paper's ResNet-18 does not.
+        variant: Pretext task: ``normal``, ``scar``, ``union`` or ``3way``.
+        patch: The large patches that are pasted.
+        scar: The scars that are pasted.
+        shift: Translation of the base image, of all its views alike.
+        jitter: Colour jitter of the base image, of all its views alike.
+        ensemble: Number of networks trained side by side from different random weights, and scored as one by the mean
+            of their standardised scores. Training time grows with it.
+        lr: Initial learning rate of SGD, decayed to zero along a cosine.
+        freeze_updates: Updates at the start in which only the head is trained, for pretrained backbones; part of the
+            budget, with a cosine of their own.
+        finetune_lr: Initial learning rate after ``freeze_updates``. Defaults to ``lr``.
+        weight_decay: L2 penalty on all weights.
+        gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
+        **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
+
+    Raises:
+        ValueError: If an argument is outside its limits; the message names it.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        pre_trained: bool = False,
+        variant: Literal["normal", "scar", "union", "3way"] = "3way",
+        patch: CutPaste = CutPaste(),
+        scar: CutPasteScar = CutPasteScar(),
+        shift: RandomShift = RandomShift(),
+        jitter: ColorJitter = ColorJitter(),
+        ensemble: int = 1,
+        lr: float = 0.03,
+        freeze_updates: int = 0,
+        finetune_lr: float | None = None,
+        weight_decay: float = 3e-5,
+        gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
+        **training: Any,
+    ) -> None:
+        super().__init__(**training)
+        check_whole("ensemble", ensemble, 1)
+        check_number("lr", lr, 1e-12)
+        check_whole("freeze_updates", freeze_updates, 0)
+        if finetune_lr is not None:
+            check_number("finetune_lr", finetune_lr, 0)
+            if freeze_updates == 0:
+                msg = f"finetune_lr={finetune_lr} is for what follows freeze_updates, which is 0; set lr instead."
+                raise ValueError(msg)
+        check_number("weight_decay", weight_decay, 0)
+        self.lr = lr
+        self.freeze_updates = freeze_updates
+        self.finetune_lr = lr if finetune_lr is None else finetune_lr
+        self.weight_decay = weight_decay
+        self.num_members = ensemble
+        self.views = CutPasteViews(
+            variant,
+            patch=from_mapping(CutPaste, patch, "patch"),
+            scar=from_mapping(CutPasteScar, scar, "scar"),
+            shift=from_mapping(RandomShift, shift, "shift"),
+            jitter=from_mapping(ColorJitter, jitter, "jitter"),
+        )
+        self._network_arguments: dict[str, Any] = {
+            "backbone": backbone,
+            "pre_trained": pre_trained,
+            "num_classes": self.views.num_classes,
+            "freeze_batch_norm": pre_trained,
+            "gde_shrinkage": gde_shrinkage,
+        }
+        self.loss = nn.CrossEntropyLoss()
+
+    def cut_crops(self, crop: RandomCrop) -> None:
+        """Train on crops of the images instead of shifted ones."""
+        self.views = replace(self.views, crop=crop)
+
+    def build(self, network: Callable[[dict[str, Any]], CutPasteNetwork]) -> None:
+        """Draw the weights of one network, or of several.
+
+        Args:
+            network: Makes a network of the arguments that all of them share.
+        """
+        with self.drawing_weights():
+            members = [network(self._network_arguments) for _ in range(self.num_members)]
+        self.model: CutPasteNetwork | CutPasteEnsemble = (
+            members[0] if self.num_members == 1 else CutPasteEnsemble(members)
+        )
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that cannot be trained on, images smaller than a scar among them, before training starts."""
+        super().setup(stage)
+        if stage == "fit" and self.input_size is not None:
+            # Sampling checks the sizes; a generator of its own leaves the run's random numbers alone.
+            self.views(torch.zeros(1, 3, *self.input_size), torch.Generator())
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Classify the views of a batch of normal images, each network views of its own."""
+        del args, kwargs
+        images: torch.Tensor = batch.image  # type: ignore[assignment]
+        self.model.backbone_frozen = self.trainer.global_step < self.freeze_updates
+        made = [self.views(images) for _ in range(self.num_members)]
+        views, labels = made[0] if len(made) == 1 else map(torch.cat, zip(*made, strict=True))
+        loss = self.loss(self.model(views).float(), labels)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
+        # The mean over all networks' views; each shall learn as from the mean over its own.
+        return loss * self.num_members
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """SGD with the learning rate decayed to zero along a cosine over the updates that will really be run."""
+        optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=self.lr, momentum=MOMENTUM, weight_decay=self.weight_decay
+        )
+        schedule = fine_tuning_schedule(
+            optimizer, total_updates(self.trainer), self.freeze_updates, (1.0, self.finetune_lr / self.lr)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

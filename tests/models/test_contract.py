@@ -1,0 +1,364 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What every registered model promises. A new model gets all of it by one line in ``SMALL``."""
+
+import copy
+import os
+import pickle
+import random
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from anomalib.cli.cli import AnomalibCLI
+from anomalib.data import Folder, MVTecAD
+from anomalib.engine import Engine
+from anomalib.models import get_model, list_models
+from anomalib.utils.path import convert_to_snake_case
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from PIL import Image
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from anomalib_ssl.scoring import NotFittedError
+
+SMALL = {
+    "AutoencoderProjection": {"widths": [4, 8, 16], "sdc_layers": 1, "sdc_width": 4},
+    "CutPaste": {"backbone": "test_resnet"},
+    "CutPastePatch": {"backbone": "test_resnet", "crop_size": 32, "window_size": 32, "stride": 16, "dense": "windows"},
+    "DynamicLocalAugmentation": {"backbone": "test_resnet", "mc_samples": 2},
+    "SSM": {"widths": [4, 8, 8]},
+    "STSSAD": {"backbone": "test_resnet", "num_starts": 1, "outer_batch_size": 4},
+}
+"""Arguments that make each model small enough for a test."""
+
+MODELS = sorted(entry_points(group="anomalib.models").names)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request):
+    return request.param
+
+
+def build(name, **arguments):
+    small = {"image_size": 64, "max_updates": 4, "seed": 0, "visualizer": False, **SMALL[name]}
+    return get_model(convert_to_snake_case(name), **{**small, **arguments})
+
+
+def plate(root, **arguments):
+    settings = {"train_batch_size": 3, "eval_batch_size": 4, "num_workers": 0, **arguments}
+    return MVTecAD(root=root, category="plate", **settings)
+
+
+def engine(folder, **arguments):
+    return Engine(accelerator="cpu", default_root_dir=folder, logger=False, enable_progress_bar=False, **arguments)
+
+
+def some_images(count=4, height=64, width=64):
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def scores(torch_model, images):
+    """Scores and maps of images in [0, 1]."""
+    found = torch_model.eval()(images)
+    return torch.cat([found.pred_score.flatten(), found.anomaly_map.flatten()])
+
+
+class At(Callback):
+    """Do something after an update."""
+
+    def __init__(self, update, action):
+        self.update, self.action = update, action
+
+    def on_train_batch_end(self, trainer, module, *args):
+        if trainer.global_step == self.update:
+            self.action(trainer, module)
+
+
+@pytest.fixture(scope="module")
+def trained(name, mvtec_root, tmp_path_factory):
+    """A run of each model: the model, its checkpoint and its test results."""
+    folder = tmp_path_factory.mktemp(name)
+    model, runner = build(name), engine(folder)
+    runner.fit(model, datamodule=plate(mvtec_root))
+    results = runner.test(model, datamodule=plate(mvtec_root))
+    return model, runner.trainer.checkpoint_callback.best_model_path, results[0]
+
+
+def test_no_argument_is_needed(name):
+    assert name in list_models(case="pascal")
+    model = get_model(convert_to_snake_case(name))
+    # What anomalib's checkpoints can hold, the arguments that all models share among it.
+    assert {"max_updates", "in_memory", "image_size"} <= set(model.hparams)
+    assert pickle.loads(pickle.dumps(dict(model.hparams))) == dict(model.hparams)
+    with pytest.raises(TypeError, match="unknown"):
+        get_model(convert_to_snake_case(name), unknown=1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("image_size", "abc"),
+        ("image_size", (64,)),
+        ("image_size", 0),
+        ("max_updates", 2.5),
+        ("max_updates", 0),
+        ("memory_limits", 5),
+        ("memory_limits", (-1.0, 1.0)),
+        ("updates_per_epoch", 0),
+        ("seed", "x"),
+        ("seed", -1),
+        ("lr", "x"),
+        ("lr", 0),
+    ],
+)
+def test_bad_arguments_are_named(name, argument, value):
+    with pytest.raises((TypeError, ValueError), match=argument):
+        build(name, **{argument: value})
+
+
+def test_global_random_state_is_left_alone(name):
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    first, second = build(name), build(name)
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+    weights = second.model.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in first.model.state_dict().items())
+
+
+def test_command_line(name, mvtec_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = [f"--model.{key}={str(value).replace(chr(39), '')}" for key, value in SMALL[name].items()]
+    shared = ["--model.image_size", "64", "--model.max_updates", "2", "--model.memory_limits", "[1,2]"]
+    data = ["--data", "MVTecAD", "--data.root", str(mvtec_root), "--data.category", "plate", "--data.num_workers", "0"]
+    AnomalibCLI(args=["train", "--model", name, *flags, *shared, *data, "--trainer.accelerator", "cpu"])
+    (path,) = tmp_path.rglob("*.ckpt")
+    saved = torch.load(path, weights_only=True)
+    assert saved["global_step"] == 2
+    assert saved["hyper_parameters"]["max_updates"] == 2
+    assert len(list(tmp_path.rglob("*.png"))) >= 8
+
+
+def test_untrained_models_refuse_to_score(name):
+    model = build(name).eval()
+    with pytest.raises(NotFittedError, match="train the model"):
+        model(some_images())
+
+
+def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
+    model, checkpoint, results = trained
+    assert {"image_AUROC", "pixel_AUROC"} <= set(results)
+    loaded = type(model).load_from_checkpoint(checkpoint, map_location="cpu")
+    torch.testing.assert_close(
+        scores(loaded.model, some_images()), scores(model.model, some_images()), rtol=1e-5, atol=1e-6
+    )
+    again = engine(tmp_path).test(build(name), datamodule=plate(mvtec_root), ckpt_path=checkpoint)[0]
+    assert again == pytest.approx(results, abs=1e-6)
+    predictions = engine(tmp_path).predict(build(name), datamodule=plate(mvtec_root), ckpt_path=checkpoint)
+    assert sum(len(batch.pred_score) for batch in predictions) == 8
+
+
+def test_copies_score_alike(name, trained):
+    model = trained[0]
+    expected = scores(model.model, some_images())
+    for copied in (copy.deepcopy(model).model, pickle.loads(pickle.dumps(model.model))):
+        assert torch.equal(scores(copied, some_images()), expected)
+
+
+def test_training_after_scoring(name, mvtec_root, tmp_path):
+    model, modes = build(name).eval(), []
+    model.fit_statistics([some_images(6)])
+    scores(model.model, some_images())
+    for _ in range(2):
+        note = At(1, lambda _, module: modes.extend([module.model.training, *training_modes(module)]))
+        runner = engine(tmp_path, callbacks=[note])
+        runner.fit(model, datamodule=plate(mvtec_root))
+        runner.test(model, datamodule=plate(mvtec_root))
+    assert len(modes) > 1
+    assert all(modes)
+
+
+def training_modes(module):
+    return [part.training for part in module.model.modules() if isinstance(part, _BatchNorm)]
+
+
+def test_every_checkpoint_holds_statistics_of_its_own_weights(name, mvtec_root, tmp_path):
+    saving = At(3, lambda trainer, _: trainer.save_checkpoint(tmp_path / "own.ckpt"))
+    every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=2, save_top_k=-1, save_weights_only=True)
+    runner = engine(tmp_path / "run", callbacks=[saving, every], val_check_interval=3, check_val_every_n_epoch=None)
+    datamodule = plate(mvtec_root)
+    runner.fit(build(name, max_updates=5), datamodule=datamodule)
+    paths = sorted(path.name for path in tmp_path.glob("*.ckpt"))
+    assert paths == ["own.ckpt", "step=2.ckpt", "step=4.ckpt"]
+    for path in paths:
+        model = type(build(name)).load_from_checkpoint(tmp_path / path, map_location="cpu")
+        clean = torch.stack([model.pre_processor.transform(item.image) for item in datamodule.train_data])
+        found = scores(model.model, some_images())
+        model.fit_statistics([clean])
+        torch.testing.assert_close(found, scores(model.model, some_images()), rtol=1e-2, atol=1e-3)
+
+
+def test_a_broken_off_run_says_so_and_goes_on(name, mvtec_root, tmp_path):
+    def stop(*_):
+        message = "power cut"
+        raise RuntimeError(message)
+
+    runner = engine(tmp_path, callbacks=[OnExceptionCheckpoint(tmp_path, "broken"), At(3, stop)])
+    with pytest.raises(RuntimeError, match="power cut"):
+        runner.fit(build(name), datamodule=plate(mvtec_root))
+    model = type(build(name)).load_from_checkpoint(tmp_path / "broken.ckpt", map_location="cpu")
+    with pytest.raises(NotFittedError, match="--ckpt_path"):
+        scores(model.model, some_images())
+    model, runner = build(name), engine(tmp_path)
+    runner.fit(model, datamodule=plate(mvtec_root), ckpt_path=tmp_path / "broken.ckpt")
+    assert runner.trainer.global_step == 4
+    assert scores(model.model, some_images()).isfinite().all()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_resumed_equals_uninterrupted(name, in_memory, mvtec_root, tmp_path):
+    arguments = {"max_updates": 7, "in_memory": in_memory}
+    every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    whole = build(name, **arguments)
+    engine(tmp_path / "whole", callbacks=[every]).fit(whole, datamodule=plate(mvtec_root, train_batch_size=2))
+    # Three batches an epoch: from the end of one, and from within.
+    for step in (3, 4):
+        torch.manual_seed(step)
+        resumed, path = build(name, **arguments), tmp_path / f"step={step}.ckpt"
+        runner = engine(tmp_path / str(step))
+        runner.fit(resumed, datamodule=plate(mvtec_root, train_batch_size=2), ckpt_path=path)
+        weights = resumed.model.state_dict()
+        assert [key for key, value in whole.model.state_dict().items() if not torch.equal(value, weights[key])] == []
+
+
+def test_not_a_number_is_an_error(name, trained, mvtec_root, tmp_path):
+    def spoil(module):
+        for parameter in module.model.parameters():
+            parameter.data.fill_(torch.nan)
+
+    runner = engine(tmp_path, callbacks=[At(3, lambda _, module: spoil(module))])
+    with pytest.raises(ValueError, match="diverged"):
+        runner.fit(build(name), datamodule=plate(mvtec_root))
+    model = copy.deepcopy(trained[0])
+    spoil(model)
+    for action in ("validate", "test", "predict"):
+        with pytest.raises(ValueError, match="not finite"):
+            getattr(engine(tmp_path), action)(model, datamodule=plate(mvtec_root))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_precisions_that_do_not_work_are_refused(name, precision, mvtec_root, tmp_path):
+    with pytest.raises(ValueError, match=f"precision must be .* got {precision}"):
+        engine(tmp_path, precision=precision).fit(build(name), datamodule=plate(mvtec_root))
+
+
+def test_mixed_precision_keeps_scores_in_float32(name, mvtec_root, tmp_path):
+    model, runner = build(name), engine(tmp_path, precision="bf16-mixed")
+    runner.fit(model, datamodule=plate(mvtec_root))
+    predictions = runner.predict(model, datamodule=plate(mvtec_root))
+    expected = scores(model.model, model.pre_processor.transform(predictions[0].image))
+    assert expected.dtype == torch.float32
+    assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
+
+
+def test_deterministic_algorithms(name, mvtec_root, tmp_path):
+    try:
+        runner = engine(tmp_path, deterministic=True)
+        runner.fit(build(name), datamodule=plate(mvtec_root))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_two_grey_images_without_masks_one_a_batch(name, mvtec_root, tmp_path):
+    for source in sorted(mvtec_root.glob("plate/t*/*/00[01].png")):
+        target = tmp_path / "grey" / source.relative_to(mvtec_root / "plate")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(source).convert("L").save(target)
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/spot"}
+    batches = {"train_batch_size": 1, "eval_batch_size": 1, "num_workers": 0}
+    datamodule = Folder("grey", root=tmp_path / "grey", **folders, **batches)
+    model, runner = build(name), engine(tmp_path / "run")
+    runner.fit(model, datamodule=datamodule)
+    (results,) = runner.test(model, datamodule=datamodule)
+    assert "image_AUROC" in results
+
+
+def test_images_that_are_not_square(name, mvtec_root, tmp_path):
+    model = build(name, image_size=[64, 96])
+    engine(tmp_path).fit(model, datamodule=plate(mvtec_root))
+    batch = model.eval()(some_images(2, 80, 80))
+    assert batch.anomaly_map.shape[-2:] == (64, 96)
+
+
+@pytest.mark.slow
+def test_exports_score_alike(name, trained, tmp_path):
+    onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    model, images = copy.deepcopy(trained[0]).eval(), some_images(2, 80, 80)
+    # Raw scores: the post-processor would cut them off.
+    model.post_processor = None
+    with torch.no_grad():
+        expected = model(images)
+    path = model.to_onnx(tmp_path, input_size=(80, 80))
+    session = onnxruntime.InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    graph = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    torch_path = model.to_torch(tmp_path)
+    loaded = torch.load(torch_path, weights_only=False)["model"].eval()
+    with torch.no_grad():
+        restored = loaded(images)._asdict()
+    from_onnx = dict(zip(names, session.run(None, {"input": images.numpy()}), strict=True))
+    for found in (from_onnx, graph(images.numpy()), restored):
+        for key in ("pred_score", "anomaly_map"):
+            value = getattr(expected, key)
+            difference = torch.as_tensor(found[key]) - value
+            assert difference.abs().max() <= 1e-3 * value.abs().max()
+
+
+@pytest.mark.slow
+def test_exports_without_map(name, trained, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = copy.deepcopy(trained[0]).eval()
+    model.exports_map = False
+    session = onnxruntime.InferenceSession(model.to_onnx(tmp_path, input_size=(80, 80)))
+    assert "anomaly_map" not in {output.name for output in session.get_outputs()}
+    assert model(some_images()).anomaly_map is not None
+
+
+PARALLEL = """
+import sys, torch
+from pathlib import Path
+from lightning.pytorch import Callback, Trainer
+from test_contract import build, plate
+
+class Keep(Callback):
+    def teardown(self, trainer, module, stage):
+        torch.save(module.model.state_dict(), f"{trainer.global_rank}.pt")
+
+if __name__ == "__main__":
+    # Forked, since starting a second Python takes longer than the whole run.
+    trainer = Trainer(
+        accelerator="cpu", devices=2, strategy="ddp_fork", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[Keep()],
+    )
+    trainer.fit(build(sys.argv[1]), datamodule=plate(sys.argv[2], train_batch_size=2))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree(name, mvtec_root, tmp_path):
+    (tmp_path / "parallel.py").write_text(PARALLEL)
+    command = [sys.executable, "parallel.py", name, str(mvtec_root)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if "trains on one device" in done.stderr:
+        pytest.skip(f"{name} trains on one device, and says so")
+    assert done.returncode == 0, done.stderr
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert all(torch.equal(value, ranks[1][key]) for key, value in ranks[0].items())

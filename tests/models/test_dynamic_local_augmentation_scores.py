@@ -1,0 +1,166 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Scores of DynamicLocalAugmentation: distances, variances under dropout, and what is made of them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_ssl.models.dynamic_local_augmentation import DynamicLocalAugmentationModel, torch_model
+from anomalib_ssl.scoring import NotFittedError
+
+SMALL = {"backbone": "test_resnet", "image_size": (64, 64)}
+
+
+def rand_images(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(**kwargs):
+    torch.manual_seed(0)
+    model = DynamicLocalAugmentationModel(**{**SMALL, **kwargs}).eval()
+    model.fit(rand_images(10, 3, 64, 64, seed=7).split(4))
+    return model
+
+
+@pytest.mark.parametrize("at_once", [2, 4, 20])
+@torch.no_grad()
+def test_variance_is_that_over_the_passes(at_once, monkeypatch):
+    monkeypatch.setattr(torch_model, "PASSES_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    model = DynamicLocalAugmentationModel(**SMALL, mc_samples=5, feature_norm="none")
+    model.eval()
+    images = rand_images(3, 3, 64, 64)
+    clean, variances = model.measure(images)
+    for features, variance, maps in zip(clean, variances, model.encoder.passes(images, range(6)), strict=True):
+        torch.testing.assert_close(features, maps[0])
+        torch.testing.assert_close(variance, maps[1:].double().var(dim=0, correction=0).float(), atol=1e-6, rtol=1e-3)
+        assert variance.max() > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["none", "train"])
+def test_score_equals_its_formula(norm):
+    model = fitted(score_norm=norm, feature_norm="none", alphas=(0.7, 0.3), mc_samples=4)
+    images = rand_images(2, 3, 64, 64)
+    training, variances = model.measure(rand_images(10, 3, 64, 64, seed=7))
+    maps = torch.zeros(2, 1, 64, 64)
+    for alpha, normal, own in ((0.7, training, 0), (0.3, variances, 1)):
+        for stage, values in enumerate(normal):
+            mean = values.mean(dim=0)
+            error = (model.measure(images)[own][stage] - mean).square().mean(dim=1, keepdim=True)
+            if norm == "train":
+                error = error / (values - mean).square().mean()
+            maps += alpha / 3 * F.interpolate(error, size=(64, 64), mode="bilinear", align_corners=False)
+    scored = model(images)
+    torch.testing.assert_close(scored.anomaly_map, maps, rtol=1e-3, atol=1e-6)
+    smooth = [gaussian_filter(one.squeeze().numpy(), 4.0, mode="mirror") for one in maps]
+    np.testing.assert_allclose(scored.pred_score, [one.max() for one in smooth], rtol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mc_samples", [0, 4])
+def test_features_are_normalised_before_they_are_compared(mc_samples):
+    images = rand_images(2, 3, 64, 64)
+    raw, unit, image = (
+        fitted(feature_norm=norm, mc_samples=mc_samples).measure(images)[0] for norm in ("none", "unit", "image")
+    )
+    for features, scaled, standardised in zip(raw, unit, image, strict=True):
+        torch.testing.assert_close(scaled, features / features.norm(dim=1, keepdim=True).clamp(min=1e-12))
+        variance, mean = torch.var_mean(features, dim=(2, 3), correction=0, keepdim=True)
+        torch.testing.assert_close(standardised, (features - mean) / (variance + 1e-4).sqrt(), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["none", "unit", "image"])
+def test_variances_are_of_what_is_compared(norm):
+    model = fitted(feature_norm=norm, mc_samples=6)
+    images = rand_images(2, 3, 64, 64)
+    measured = model.measure(images)[1]
+    for stage, features in enumerate(model.encoder.passes(images, range(7))):
+        scaled = torch.stack([model._scaled(one) for one in features[1:]])
+        torch.testing.assert_close(measured[stage], scaled.var(dim=0, correction=0), rtol=1e-3, atol=1e-6)
+
+
+@torch.no_grad()
+def test_variance_is_for_distances_and_uncertainties_are_divided_by_their_mean():
+    variance, train = (fitted(score_norm=norm, alphas=(1.0, 1.0), mc_samples=4) for norm in ("variance", "train"))
+    images = rand_images(2, 3, 64, 64)
+    (distance, uncertainty), (other, expected) = variance.error_maps(images), train.error_maps(images)
+    torch.testing.assert_close(uncertainty, expected)
+    assert not torch.allclose(distance, other, rtol=0.1)
+
+
+@torch.no_grad()
+def test_fixed_masks_give_the_same_score_twice_and_random_ones_do_not():
+    images = rand_images(3, 3, 64, 64)
+    fixed, literal = fitted(alphas=(1.0, 1.0)), fitted(alphas=(1.0, 1.0), mc_masks="random")
+    assert torch.equal(fixed(images).anomaly_map, fixed(images).anomaly_map)
+    assert not torch.equal(literal(images).anomaly_map, literal(images).anomaly_map)
+    torch.testing.assert_close(fixed(images).anomaly_map[1:2], fixed(images[1:2]).anomaly_map, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_uncertainty_the_network_runs_once(monkeypatch):
+    model = fitted(alphas=(1.0, 0.0))
+    calls = []
+    monkeypatch.setattr(model.encoder, "passes", lambda *args: calls.append(args))
+    assert model(rand_images(1, 3, 64, 64)).pred_score > 0
+    assert calls == []
+
+
+@torch.no_grad()
+def test_a_training_image_alone_has_no_distance():
+    torch.manual_seed(0)
+    model = DynamicLocalAugmentationModel(**SMALL, alphas=(1.0, 0.0), score_norm="none").eval()
+    image = rand_images(1, 3, 64, 64)
+    model.fit([image])
+    assert float(model(image).anomaly_map.abs().max()) < 1e-10
+
+
+@torch.no_grad()
+def test_state_dict_keeps_statistics():
+    model = fitted()
+    other = DynamicLocalAugmentationModel(**SMALL).eval()
+    with pytest.raises(NotFittedError, match="MapDeviation has not been fitted"):
+        other(rand_images(1, 3, 64, 64))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(rand_images(2, 3, 64, 64)).anomaly_map, model(rand_images(2, 3, 64, 64)).anomaly_map)
+
+
+@torch.no_grad()
+def test_a_changed_place_stands_out():
+    model = fitted()
+    image = rand_images(1, 3, 64, 64, seed=50)
+    changed = image.clone()
+    changed[..., 40:56, 8:24] = 0
+    maps = model(changed).anomaly_map - model(image).anomaly_map
+    assert maps[..., 40:56, 8:24].mean() > 5 * maps[..., :24, 40:].abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"score_layers": ("layer9",)}, "score_layers"),
+        ({"score_layers": ()}, "score_layers"),
+        ({"backbone": "resnet19"}, "backbone"),
+        ({"mc_masks": "none"}, "mc_masks"),
+        ({"mc_samples": 1}, "mc_samples"),
+        ({"mc_samples": -1}, "mc_samples"),
+        ({"mu_mode": "pixel"}, "mu_mode"),
+        ({"score_norm": "l2"}, "score_norm"),
+        ({"feature_norm": "l2"}, "feature_norm"),
+        ({"score_layers": ("layer1", "layer4"), "image_size": (32, 32)}, "feature_norm"),
+        ({"alphas": 1.0}, "alphas"),
+        ({"alphas": (0.0, 0.0)}, "alphas"),
+        ({"alphas": (1.0, 0.0, 0.0)}, "alphas"),
+        ({"alphas": (1.0, -0.1)}, "alphas"),
+        ({"alphas": (0.0, 1.0), "mc_samples": 0}, "alphas"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        DynamicLocalAugmentationModel(**{**SMALL, **arguments})

@@ -1,0 +1,132 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Budget, schedule, validations and seeds of whole runs."""
+
+import pytest
+import torch
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
+from lightning.pytorch import Callback, seed_everything
+
+from anomalib_ssl import CutPaste
+from anomalib_ssl.training.budget import UpdateBudget
+
+SMALL = {"backbone": "test_resnet", "image_size": 32, "visualizer": False}
+
+
+class Recorder(Callback):
+    """Note the learning rate of every update, and the update of every validation."""
+
+    def __init__(self):
+        self.rates, self.validations = [], []
+
+    def on_train_batch_start(self, trainer, *args):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_start(self, trainer, *args):
+        self.validations.append(trainer.global_step)
+
+
+def fit(path, root, model, kind=MVTecAD, **limits):
+    recorder = Recorder()
+    engine = Engine(
+        default_root_dir=path,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[recorder],
+        **limits,
+    )
+    data = kind(root=root, category="plate", train_batch_size=2, eval_batch_size=4, num_workers=0)
+    engine.fit(model, datamodule=data)
+    return recorder, engine
+
+
+def cosine(total):
+    steps = torch.arange(total, dtype=torch.float64)
+    return (0.03 * 0.5 * (1 + torch.cos(torch.pi * steps / total))).tolist()
+
+
+@pytest.mark.parametrize(
+    ("max_updates", "limits", "expected"),
+    [
+        (5, {}, 5),
+        (7, {"max_epochs": 1}, 3),
+        (7, {"max_steps": 4}, 4),
+        (7, {"max_steps": 0}, 0),
+        (4, {"max_epochs": 10, "max_steps": 50}, 4),
+        (4, {"max_epochs": -1}, 4),
+        (10, {"limit_train_batches": 2, "max_epochs": 2}, 4),
+        (10, {"accumulate_grad_batches": 2, "max_epochs": 2}, 4),
+    ],
+)
+def test_training_ends_at_the_first_limit_and_the_schedule_spans_it(
+    tmp_path, mvtec_root, max_updates, limits, expected
+):
+    recorder, engine = fit(tmp_path, mvtec_root, CutPaste(max_updates=max_updates, **SMALL), **limits)
+    assert engine.trainer.global_step == expected
+    if "accumulate_grad_batches" not in limits:
+        assert recorder.rates == pytest.approx(cosine(expected))
+    # Far below the budget's sensible interval there is one validation, after the last update.
+    assert recorder.validations == ([expected] if expected else [])
+
+
+def test_validations_are_spread_over_the_budget(tmp_path, mvtec_root, monkeypatch):
+    monkeypatch.setattr(UpdateBudget.__init__, "__defaults__", (5, 1))
+    recorder, _ = fit(tmp_path, mvtec_root, CutPaste(max_updates=11, **SMALL))
+    assert recorder.validations == [3, 6, 9, 11]
+
+
+def test_validation_settings_of_the_user_are_obeyed(tmp_path, mvtec_root):
+    recorder, _ = fit(tmp_path, mvtec_root, CutPaste(max_updates=14, **SMALL), check_val_every_n_epoch=2)
+    assert recorder.validations == [6, 12, 14]
+
+
+def test_fast_dev_run(tmp_path, mvtec_root):
+    _, engine = fit(tmp_path, mvtec_root, CutPaste(max_updates=4, **SMALL), fast_dev_run=True)
+    assert engine.trainer.global_step == 1
+
+
+def test_trainer_arguments_hold_no_limit():
+    assert not {"max_epochs", "max_steps", "max_time"} & set(CutPaste(**SMALL).trainer_arguments)
+
+
+def test_seeds_give_the_same_weights_twice(tmp_path, mvtec_root):
+    states = []
+    for run, seed in enumerate((0, 0, 1)):
+        model = CutPaste(max_updates=3, seed=seed, **SMALL)
+        fit(tmp_path / str(run), mvtec_root, model)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["model.density.mean"], states[2]["model.density.mean"])
+
+
+def test_without_a_seed_the_global_one_decides(tmp_path, mvtec_root):
+    means = []
+    for run in range(2):
+        seed_everything(5)
+        model = CutPaste(max_updates=3, **SMALL)
+        fit(tmp_path / str(run), mvtec_root, model)
+        means.append(model.model.density.mean)
+    assert torch.equal(*means)
+
+
+def test_loading_a_checkpoint_leaves_the_random_state_alone(tmp_path, mvtec_root):
+    _, engine = fit(tmp_path, mvtec_root, CutPaste(max_updates=1, seed=0, **SMALL))
+    state = torch.get_rng_state()
+    CutPaste.load_from_checkpoint(engine.best_model_path)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class OneImage(MVTecAD):
+    """A datamodule with a single training image."""
+
+    def _setup(self, stage=None):
+        super()._setup(stage)
+        self.train_data.samples = self.train_data.samples.iloc[:1]
+
+
+def test_a_single_image_is_refused(tmp_path, mvtec_root):
+    with pytest.raises(ValueError, match="CutPaste needs at least 2 training images, got 1"):
+        fit(tmp_path, mvtec_root, CutPaste(max_updates=1, **SMALL), OneImage)
