@@ -130,6 +130,7 @@ def test_export_to_onnx_equals_eager(checkpoint, tmp_path):
         assert (outputs["pred_label"] == expected.pred_label.numpy()).all()
 
 
+@pytest.mark.slow
 def test_benchmark_by_short_class_name(tmp_path, mvtec_root):
     (tmp_path / "datasets/MVTecAD").mkdir(parents=True)
     (tmp_path / "datasets/MVTecAD/bottle").symlink_to(mvtec_root / "plate", target_is_directory=True)

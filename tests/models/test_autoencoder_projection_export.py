@@ -14,6 +14,8 @@ KINDS = {
     "mean": {"score": "mean", "statistics_for": "map"},
 }
 
+pytestmark = pytest.mark.slow
+
 FULL = {"INFERENCE_PRECISION_HINT": "f32"}
 
 

@@ -24,6 +24,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics.classification import BinaryAUROC
 
 from anomalib_ssl.scoring import NotFittedError
 
@@ -36,6 +37,16 @@ SMALL = {
     "STSSAD": {"backbone": "test_resnet", "num_starts": 1, "outer_batch_size": 4},
 }
 """Arguments that make each model small enough for a test."""
+
+LEARNED = {
+    "AutoencoderProjection": (0, 150, {"lr": 3e-3, "corruption": {"fills": ["flat"]}, "widths": [8, 16, 32]}),
+    "CutPaste": (1, 60, {}),
+    "CutPastePatch": (1, 40, {}),
+    "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"]}),
+    "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16]}),
+    "STSSAD": (1, 120, {"tuning_share": 0.2, "augmentation": "cutpaste"}),
+}
+"""A defect that each model learns to find, see ``stripes``, in how many updates, and with which arguments."""
 
 MODELS = sorted(entry_points(group="anomalib.models").names)
 
@@ -362,3 +373,51 @@ def test_two_processes_agree(name, mvtec_root, tmp_path):
     assert done.returncode == 0, done.stderr
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert all(torch.equal(value, ranks[1][key]) for key, value in ranks[0].items())
+
+
+def stripes(count, defect, generator):
+    """Stripes of random phase, in some of them a rectangle that is shifted by some pixels, or flat and grey for 0."""
+    phase = 2 * torch.pi * torch.rand(count, 1, 1, 1, generator=generator)
+    waves = torch.sin(2 * torch.pi * torch.arange(64) / 8 + phase).expand(-1, 1, 64, -1)
+    images = 0.5 + 0.3 * waves * torch.tensor([1, 0.8, 0.6]).view(3, 1, 1)
+    for image in images:
+        height, width = torch.randint(12, 20, (2,), generator=generator).tolist()
+        top, left = (int(torch.randint(2, 62 - side, (), generator=generator)) for side in (height, width))
+        place = (slice(None), slice(top, top + height), slice(left, left + width))
+        if defect is not None:
+            image[place] = image.roll(defect, dims=2)[place] if defect else image.mean()
+    return (images + 0.03 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+
+
+def save_stripes(root, defect):
+    generator = torch.Generator().manual_seed(0)
+    for folder, count, kind in (("train/good", 24, None), ("test/good", 30, None), ("test/defect", 30, defect)):
+        (root / folder).mkdir(parents=True)
+        for index, image in enumerate(stripes(count, kind, generator)):
+            pixels = image.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(root / folder / f"{index:03d}.png")
+
+
+@pytest.mark.slow
+def test_training_finds_what_an_untrained_network_does_not(name, tmp_path):
+    defect, updates, arguments = LEARNED[name]
+    save_stripes(tmp_path / "stripes", defect)
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/defect"}
+    batches = {"train_batch_size": 12, "eval_batch_size": 12, "num_workers": 0, "val_split_mode": "same_as_test"}
+    datamodule = Folder("stripes", root=tmp_path / "stripes", **folders, **batches)
+    datamodule.setup()
+    model = build(name, max_updates=updates, **arguments)
+    found, clean = [], torch.stack([item.image for item in datamodule.train_data])
+    model.fit_statistics(clean.split(12))
+    for runner in (None, engine(tmp_path / "run", limit_val_batches=0)):
+        if runner is not None:
+            runner.fit(model, datamodule=datamodule)
+        area, model = BinaryAUROC(), model.eval()
+        for batch in datamodule.test_dataloader():
+            with torch.no_grad():
+                # Between 0 and 1, where torchmetrics takes scores as they are; ranks stay.
+                scored = model.model(batch.image).pred_score.double()
+            area.update(scored / (1 + scored.abs()) / 2 + 0.5, batch.gt_label)
+        found.append(float(area.compute()))
+    assert found[0] + 0.1 <= found[1]
+    assert found[1] >= 0.8

@@ -18,6 +18,8 @@ KINDS = {
     "convolutional_per_location": (CutPastePatch, {**CONVOLUTIONAL, "per_location": True}),
 }
 
+pytestmark = pytest.mark.slow
+
 FULL = {"INFERENCE_PRECISION_HINT": "f32"}
 
 

@@ -247,14 +247,6 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, mvtec_root):
         )
 
 
-def test_exported_graphs_give_the_score_alone(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    model = STSSAD(**SMALL).eval()
-    model.fit_statistics([torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))])
-    graph = onnx.load(model.to_onnx(tmp_path, input_size=(32, 32))).graph
-    assert {output.name for output in graph.output} == {"pred_score", "pred_label"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

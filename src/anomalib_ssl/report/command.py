@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anomalib_ssl.benchmark.row import METRICS
 from anomalib_ssl.checks import check_number
-from anomalib_ssl.report import html, markdown, plots
+from anomalib_ssl.report import html_page, markdown, plots
 from anomalib_ssl.report.page import Page, make_page
 from anomalib_ssl.report.reading import read_results
 from anomalib_ssl.report.tables import DatasetTables
@@ -73,7 +73,7 @@ def report(
         _write_markdown(made, page, page.with_suffix(""))
     _write_summary(made, output / "summary.csv")
     path = output / "report.html"
-    path.write_text(html.render(made), encoding="utf-8")
+    path.write_text(html_page.render(made), encoding="utf-8")
     return path
 
 
@@ -90,7 +90,7 @@ def _save_plots(tables: DatasetTables, folder: Path) -> list[tuple[str, Path]]:
     """Save all plots of a data set, and name those that a Markdown page shows."""
     prefix = tables.dataset.lower().replace(" ", "_")
     shown = []
-    for metric in html.SCATTERS:
+    for metric in html_page.SCATTERS:
         figure = plots.accuracy_and_speed(tables, metric)
         if figure is not None:
             path = folder / f"{prefix}_speed_{metric}"
@@ -99,7 +99,7 @@ def _save_plots(tables: DatasetTables, folder: Path) -> list[tuple[str, Path]]:
     for table in tables.metrics:
         path = folder / f"{prefix}_{table.metric}"
         plots.save(plots.category_bars(table), path)
-        if table.metric in html.SCATTERS:
+        if table.metric in html_page.SCATTERS:
             shown.append((f"{table.title} per category", path.with_suffix(".svg")))
     path = folder / f"{prefix}_legend"
     plots.save(plots.legend(tables.contenders), path)
@@ -120,7 +120,7 @@ def _write_summary(page: Page, path: Path) -> None:
                                 f"{100 * figure.mean:.4g}",
                                 "" if figure.std is None else f"{100 * figure.std:.4g}",
                             ]
-                            known = [contender.resolution, contender.budget, html.start_weights(contender)]
+                            known = [contender.resolution, contender.budget, html_page.start_weights(contender)]
                             own = [tables.dataset, contender.title, *known, contender.device, table.metric, line.name]
                             beside = ["" if value is None else f"{value:.4g}" for value in (cell.published, cell.gap)]
                             writer.writerow([*own, *scores, figure.seeds, *beside])

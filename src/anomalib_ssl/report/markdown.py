@@ -9,7 +9,7 @@ from pathlib import Path
 from anomalib_ssl.benchmark.row import METRICS
 from anomalib_ssl.report import formatting
 from anomalib_ssl.report.contenders import GROUPS, Figure
-from anomalib_ssl.report.html import described, has_deviations, start_weights
+from anomalib_ssl.report.html_page import described, has_deviations, start_weights
 from anomalib_ssl.report.page import MEANINGS, Page
 from anomalib_ssl.report.tables import DatasetTables, MetricTable
 

@@ -14,10 +14,11 @@ from torch import nn
 
 from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
 from anomalib_ssl.augmentations.base import from_mapping
-from anomalib_ssl.checks import check_number, check_whole
+from anomalib_ssl.checks import check_choice, check_number, check_whole
 from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.models.cutpaste.views import CutPasteViews
+from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import fine_tuning_schedule
@@ -81,6 +82,7 @@ class CutPasteTraining(SelfSupervisedMixin):
                 msg = f"finetune_lr={finetune_lr} is for what follows freeze_updates, which is 0; set lr instead."
                 raise ValueError(msg)
         check_number("weight_decay", weight_decay, 0)
+        check_choice("gde_shrinkage", gde_shrinkage, SHRINKAGES)
         self.lr = lr
         self.freeze_updates = freeze_updates
         self.finetune_lr = lr if finetune_lr is None else finetune_lr

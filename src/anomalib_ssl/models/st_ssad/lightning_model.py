@@ -95,8 +95,6 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    exports_map = False
-
     def __init__(
         self,
         unlabeled_source: str | Path | None = None,
@@ -128,8 +126,6 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         # Two optimisers take turns, and the tuning needs gradients of gradients.
         self.automatic_optimization = False
         self.unlabeled_source = check_source(unlabeled_source)
-        # A path is no plain data, which alone a checkpoint may hold.
-        self.save_hyperparameters({"unlabeled_source": self.unlabeled_source})
         self.tuning_lr = tuning_lr
         self.lr = lr
         self.transductive = False
