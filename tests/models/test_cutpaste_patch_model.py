@@ -120,7 +120,7 @@ def test_score_is_that_of_the_worst_window_and_map_its_upsampling(model):
     assert scores.shape == (3, 1, *GRID)
     result = model(images)
     assert result.pred_score.tolist() == [max(scores[b].flatten().tolist()) for b in range(3)]
-    expected = gaussian_upsample(scores, SIZE, 32, 8, sigma=10.0, normalize_overlap=True)
+    expected = gaussian_upsample(scores, SIZE, 32, 8, sigma=10.0)
     torch.testing.assert_close(result.anomaly_map, expected)
     assert result.anomaly_map.shape == (3, 1, *SIZE)
 
@@ -129,7 +129,7 @@ def test_score_is_that_of_the_worst_window_and_map_its_upsampling(model):
 def test_upsampling_options_arrive():
     model = fitted(upsample_sigma=3.0)
     images = rand_images()
-    expected = gaussian_upsample(model.score_windows(images), SIZE, 32, 8, sigma=3.0, normalize_overlap=True)
+    expected = gaussian_upsample(model.score_windows(images), SIZE, 32, 8, sigma=3.0)
     torch.testing.assert_close(model(images).anomaly_map, expected)
 
 

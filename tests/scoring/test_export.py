@@ -38,7 +38,7 @@ class DenseScoring(nn.Module):
         features = self.features(images)
         shared, located = density_map(self.shared, features), self.located(features)
         return (
-            gaussian_upsample(shared, SIZE, WINDOW_SIZE, STRIDE, sigma=3.0, normalize_overlap=True),
+            gaussian_upsample(shared, SIZE, WINDOW_SIZE, STRIDE, sigma=3.0),
             gaussian_upsample(located, SIZE, WINDOW_SIZE, STRIDE, sigma=3.0),
         )
 

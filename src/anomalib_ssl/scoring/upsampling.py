@@ -17,14 +17,16 @@ def gaussian_upsample(
     window_size: int = 32,
     stride: int = 4,
     sigma: float = 10.0,
-    normalize_overlap: bool = False,
 ) -> torch.Tensor:
     """Spread the score of each window over its pixels, by a transposed convolution with one fixed Gaussian kernel.
 
+    Each pixel gets the weighted mean of its windows' scores, so that a constant map stays constant.
+
     This is the upsampling of FCDD (Liznerski et al., "Explainable deep one-class classification", ICLR 2021) as Li et
     al., CVPR 2021, use it (appendix A.5): a kernel of the window's size, 32, and the windows' stride, 4. They do not
-    give its standard deviation; 10 is that of FCDD's code for kernels of this size. The kernel sums to 1; its centre is
-    the window's, for even sizes between two pixels. ``normalize_overlap`` is this package's.
+    give its standard deviation; 10 is that of FCDD's code for kernels of this size. The kernel's centre is the
+    window's, for even sizes between two pixels. Means in place of sums, which fade towards the border, where fewer
+    windows overlap, are this package's.
 
     The Gaussian is separable and scores have one channel, so that the transposed convolution is a product with one
     matrix from the left and one from the right. That is faster than any convolution.
@@ -36,8 +38,6 @@ def gaussian_upsample(
         window_size: Side of a window in pixels.
         stride: Distance between windows in pixels, at most ``window_size``.
         sigma: Standard deviation of the kernel in pixels, of at least 0.001.
-        normalize_overlap: Whether each pixel gets the weighted mean of its windows' scores instead of their weighted
-            sum. Sums fade towards the border, where fewer windows overlap; means keep a constant map constant.
 
     Returns:
         Scores of the pixels, shape (B, 1, H, W).
@@ -54,23 +54,16 @@ def gaussian_upsample(
     # At least float32: half precision cannot count pixels.
     dtype = torch.promote_types(maps.dtype, torch.float32)
     rows, columns = (
-        _spread(
-            torch.arange(side, dtype=dtype, device=maps.device), count, window_size, stride, sigma, normalize_overlap
-        )
+        _spread(torch.arange(side, dtype=dtype, device=maps.device), count, window_size, stride, sigma)
         for side, count in zip(size, grid, strict=True)
     )
     return rows.to(maps.dtype) @ maps @ columns.T.to(maps.dtype)
 
 
-def _spread(
-    pixels: torch.Tensor, count: int, window_size: int, stride: int, sigma: float, normalize_overlap: bool
-) -> torch.Tensor:
+def _spread(pixels: torch.Tensor, count: int, window_size: int, stride: int, sigma: float) -> torch.Tensor:
     """Weights of ``count`` windows at the ``pixels`` 0, 1, ... of one axis, shape (number of pixels, count)."""
     center = (window_size - 1) / 2
     covered = pixels.clamp(max=(count - 1) * stride + window_size - 1)
     offset = covered.unsqueeze(1) - stride * pixels[:count] - center
     exponent = (-0.5 * (offset / sigma).square()).masked_fill(offset.abs() > center, -math.inf)
-    if normalize_overlap:
-        return exponent.softmax(dim=1)
-    kernel = -0.5 * ((pixels[:window_size] - center) / sigma).square()
-    return (exponent - kernel.logsumexp(dim=0)).exp()
+    return exponent.softmax(dim=1)

@@ -96,9 +96,7 @@ class CutPastePatchModel(CutPasteNetwork):
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
         scores = self.score_windows(images)
         height, width = images.shape[-2:]
-        maps = gaussian_upsample(
-            scores, (height, width), self.window_size, self.stride, self.upsample_sigma, normalize_overlap=True
-        )
+        maps = gaussian_upsample(scores, (height, width), self.window_size, self.stride, self.upsample_sigma)
         return InferenceBatch(pred_score=scores.amax(dim=(1, 2, 3)), anomaly_map=maps)
 
     @torch.no_grad()
