@@ -15,7 +15,7 @@ from anomalib_ssl.training.averaging import WeightAverage, Weights, copied_weigh
 from anomalib_ssl.training.images.clean import CleanTrainingImages
 
 STATE = "anomalib_ssl_training_weights"
-"""Key of a checkpoint with what is needed to resume training; its ``state_dict`` has what is scored with."""
+"""Key of a checkpoint with what resuming needs of averaged weights; its ``state_dict`` has what is scored with."""
 
 
 class ScoringState(Callback):
@@ -101,11 +101,12 @@ class ScoringState(Callback):
                 checkpoint["state_dict"] = trainer.strategy.lightning_module_state_dict()
         elif self._fitted_at != trainer.global_step:
             checkpoint["state_dict"] |= _unfitted(pl_module)
-        checkpoint[STATE] = {
-            "training": copied_weights(self.module) if self._training is None else self._training,
-            "average": None if self._average is None else self._average.weights,
-            "updates": self._updates,
-        }
+        if self._average is not None:
+            checkpoint[STATE] = {
+                "training": copied_weights(self.module) if self._training is None else self._training,
+                "average": self._average.weights,
+                "updates": self._updates,
+            }
 
     def _catch_up(self, trainer: Trainer) -> None:
         """Take the last update into the average; a checkpoint may be asked for before this callback's turn."""
