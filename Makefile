@@ -32,7 +32,7 @@ test: lint tests  ## Check style and types, run all tests but the slow ones and 
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
-slow: $(INSTALLED)  ## Run the slow tests: several processes, whole exports, compilation
+slow: $(INSTALLED)  ## Run the slow tests: resuming, several processes, exports, what training is good for
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 floor:  ## Run the tests with the oldest dependencies that are allowed

@@ -70,6 +70,7 @@ def test_a_smaller_limit_of_the_trainer_wins(tmp_path, mvtec_root):
     assert torch.load(weights, weights_only=True)["global_step"] == 2
 
 
+@pytest.mark.slow
 def test_configuration_file(tmp_path, mvtec_root):
     config = ROOT / "configs/model/cutpaste.yaml"
     flags = ["--model.backbone", "resnet10t", "--model.image_size", 64, "--trainer.max_epochs", 1]
@@ -91,6 +92,7 @@ def test_predict_a_folder(checkpoint, mvtec_root, tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*.png")) == [f"{i:03d}.png" for i in range(4)]
 
 
+@pytest.mark.slow
 def test_export_to_torch_equals_eager(checkpoint, mvtec_root, monkeypatch, tmp_path):
     anomalib("export", *MODEL, "--export_type", "torch", "--ckpt_path", checkpoint, cwd=tmp_path)
     (path,) = tmp_path.rglob("model.pt")
@@ -111,6 +113,7 @@ def test_export_to_torch_equals_eager(checkpoint, mvtec_root, monkeypatch, tmp_p
         )
 
 
+@pytest.mark.slow
 def test_export_to_onnx_equals_eager(checkpoint, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     arguments = ["--export_type", "onnx", "--input_size", "[80,80]", "--ckpt_path", checkpoint]

@@ -233,6 +233,7 @@ def test_augmentation_throughput(load, tmp_path):
     assert not any(table["skipped"] for table in result["tables"])
 
 
+@pytest.mark.slow
 def test_training_step(load, tmp_path):
     out = tmp_path / "result.json"
     result = load("training_step").benchmark(

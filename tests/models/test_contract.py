@@ -183,6 +183,7 @@ def test_copies_score_alike(name, trained):
         assert torch.equal(scores(copied, some_images()), expected)
 
 
+@pytest.mark.slow
 def test_training_after_scoring(name, mvtec_root, tmp_path):
     model, modes = build(name).eval(), []
     model.fit_statistics([some_images(6)])
@@ -216,6 +217,7 @@ def test_every_checkpoint_holds_statistics_of_its_own_weights(name, mvtec_root, 
         torch.testing.assert_close(found, scores(model.model, some_images()), rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_broken_off_run_says_so_and_goes_on(name, mvtec_root, tmp_path):
     def stop(*_):
         message = "power cut"
@@ -233,6 +235,7 @@ def test_a_broken_off_run_says_so_and_goes_on(name, mvtec_root, tmp_path):
     assert scores(model.model, some_images()).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_resumed_equals_uninterrupted(name, in_memory, mvtec_root, tmp_path):
     arguments = {"max_updates": 7, "in_memory": in_memory}
@@ -270,6 +273,7 @@ def test_precisions_that_do_not_work_are_refused(name, precision, mvtec_root, tm
         engine(tmp_path, precision=precision).fit(build(name), datamodule=plate(mvtec_root))
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_scores_in_float32(name, mvtec_root, tmp_path):
     model, runner = build(name), engine(tmp_path, precision="bf16-mixed")
     runner.fit(model, datamodule=plate(mvtec_root))
@@ -279,6 +283,7 @@ def test_mixed_precision_keeps_scores_in_float32(name, mvtec_root, tmp_path):
     assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_deterministic_algorithms(name, mvtec_root, tmp_path):
     try:
         runner = engine(tmp_path, deterministic=True)
@@ -301,6 +306,7 @@ def test_two_grey_images_without_masks_one_a_batch(name, mvtec_root, tmp_path):
     assert "image_AUROC" in results
 
 
+@pytest.mark.slow
 def test_images_that_are_not_square(name, mvtec_root, tmp_path):
     model = build(name, image_size=[64, 96])
     engine(tmp_path).fit(model, datamodule=plate(mvtec_root))

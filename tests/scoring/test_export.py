@@ -43,6 +43,7 @@ class DenseScoring(nn.Module):
         )
 
 
+@pytest.mark.slow
 def test_onnx_with_another_batch_size_equals_eager(tmp_path):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
