@@ -44,7 +44,7 @@ LEARNED = {
     "CutPastePatch": (1, 40, {}),
     "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"]}),
     "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16]}),
-    "STSSAD": (1, 120, {"tuning_share": 0.2, "augmentation": "cutpaste"}),
+    "STSSAD": (4, 120, {"tuning_share": 0.2, "augmentation": "cutpaste"}),
 }
 """A defect that each model learns to find, see ``stripes``, in how many updates, and with which arguments."""
 
