@@ -23,9 +23,9 @@ from numpy.random import default_rng
 
 from anomalib_ssl import SSM
 from anomalib_ssl.checks import check_number, check_whole
+from anomalib_ssl.image_files import find_images
 from anomalib_ssl.models.ssm import RefinementPass, SSMModel
 from anomalib_ssl.models.ssm.refinement import Restore
-from anomalib_ssl.preview import find_images
 
 REFERENCE = "2 passes"
 # Under the names that the model itself has for them.
@@ -168,7 +168,7 @@ def _photographs(
 def _trained(
     ckpt_path: Path, data: Path, batch_size: int, chunk: int, ways: Sequence[str], device: str
 ) -> dict[str, Scorer]:
-    paths = find_images(data, "test")
+    paths = find_images("data", data, "test")
     picked = [paths[number * len(paths) // batch_size] for number in range(batch_size)]
     scorers = {}
     for way in ways:

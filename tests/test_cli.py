@@ -34,11 +34,10 @@ def preview(images: Path, rows: int = 4, seed: int = 0) -> Path:
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("stand_in")
+    module = ModuleType("anomalib_ssl.commands.preview")
     module.preview = preview  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "stand_in", module)
-    monkeypatch.setitem(cli.COMMANDS, "preview", cli.Command("stand_in", "preview", "Stand in."))
-    monkeypatch.setitem(cli.COMMANDS, "demo", cli.Command("no_such_module", "demo", "Is not there."))
+    monkeypatch.setitem(sys.modules, "anomalib_ssl.commands.preview", module)
+    monkeypatch.setitem(cli.COMMANDS, "vanished", "Is not there.")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -80,9 +79,19 @@ def test_wrong_options_and_subcommands(capsys: pytest.CaptureFixture[str]) -> No
     assert run(capsys, "preview")[0] == 2
     assert run(capsys, "bogus")[0] == 2
     assert run(capsys)[0] == 2
-    code, _, err = run(capsys, "demo")
+    code, _, err = run(capsys, "vanished")
     assert (code, err.count("\n")) == (2, 1)
-    assert "no_such_module" in err
+    assert "anomalib_ssl.commands.vanished" in err
+
+
+def test_errors_of_long_work_come_with_their_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "PATIENCE", 0.0)
+    code, _, err = run(capsys, "preview", "--images", "x", "--rows", "0")
+    assert code == 2
+    assert "in preview" in err
+    assert err.endswith("anomalib-ssl: error: rows must be at least 1, not 0\n")
 
 
 def test_options_may_be_written_with_dashes() -> None:

@@ -9,6 +9,8 @@ Every message names the argument, the value that was given and what is allowed.
 import math
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeGuard
 
 import torch
@@ -139,6 +141,34 @@ def check_size(name: str, value: Any) -> tuple[int, int]:
         msg = f"{name} must be a whole number of pixels or a pair (height, width) of them, at least 1, got {value!r}."
         raise ValueError(msg)
     return int(sides[0]), int(sides[1])
+
+
+def check_output(name: str, path: Path | str, suffixes: Sequence[str] = ()) -> None:
+    """Raise unless a file or folder can be written, before anything is computed that would be lost.
+
+    Args:
+        name: Name of the argument.
+        path: File, where ``suffixes`` are given, else a folder. Folders are made where missing; a file that is there
+            stays as it is.
+        suffixes: What the name of a file may end with.
+
+    Raises:
+        ValueError: If it cannot be written; the message says why.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        msg = f"{name} must name a {' or '.join(suffixes)} file, got '{path}'."
+        raise ValueError(msg)
+    folder = path.parent if suffixes else path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+        if suffixes and path.exists():
+            path.open("ab").close()
+    except (OSError, ValueError) as error:
+        msg = f"{name} must be a {'file' if suffixes else 'folder'} that can be written, got '{path}': {error}"
+        raise ValueError(msg) from error
 
 
 def check_images(images: Any) -> None:

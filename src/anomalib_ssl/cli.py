@@ -13,10 +13,12 @@ Example:
 """
 
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
@@ -24,34 +26,24 @@ from anomalib_ssl import __version__
 
 PROGRAM = "anomalib-ssl"
 
-
-class Command(NamedTuple):
-    """Where the function of a subcommand is, and what the list of subcommands says of it."""
-
-    module: str
-    function: str
-    summary: str
-    positional: str | None = None
-    """Argument of the function, a list of paths, that is given without a flag."""
-
-    def load(self) -> Callable[..., object]:
-        """Import the function."""
-        function: Callable[..., object] = getattr(import_module(self.module), self.function)
-        return function
+PATIENCE = 60.0
+"""An error after more than these seconds of work is shown with its traceback."""
 
 
 COMMANDS = {
-    "benchmark": Command("anomalib_ssl.benchmark.command", "benchmark", "Run many models and keep every result."),
-    "demo": Command("anomalib_ssl.demo.command", "demo", "Train a model on generated images, without any download."),
-    "diagnose": Command("anomalib_ssl.diagnose", "diagnose", "Compare a trained autoencoder with a projection."),
-    "doctor": Command("anomalib_ssl.doctor", "doctor", "Check the installation and what anomalib sees of it."),
-    "preview": Command("anomalib_ssl.preview", "preview", "Draw a picture of what an augmentation does to images."),
-    "report": Command(
-        "anomalib_ssl.report.command", "report", "Make tables, plots and a gallery of results.", positional="results"
-    ),
-    "refine": Command("anomalib_ssl.models.ssm.picture", "refine", "Draw a picture of how SSM refines its masks."),
-    "tune": Command("anomalib_ssl.tune", "tune", "Choose the patches of CutPaste by unlabelled images."),
+    "benchmark": "Run many models and keep every result.",
+    "demo": "Train a model on generated images, without any download.",
+    "diagnose": "Compare a trained autoencoder with a projection.",
+    "doctor": "Check the installation and what anomalib sees of it.",
+    "preview": "Draw a picture of what an augmentation does to images.",
+    "refine": "Draw a picture of how SSM refines its masks.",
+    "report": "Make tables, plots and a gallery of results.",
+    "tune": "Choose the patches of CutPaste by unlabelled images.",
 }
+"""What each subcommand does; it is the function of its name in the module of its name in ``anomalib_ssl.commands``."""
+
+POSITIONAL = {"report": "results"}
+"""Arguments, lists of paths, that are given without a flag."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     # Subcommands come first, so the first one named is the one that will run: no other has to be imported.
     name = next((argument for argument in arguments if argument in COMMANDS), None)
+    started = time.monotonic()
     try:
-        function = COMMANDS[name].load() if name else None
+        function = _function(name) if name else None
         parser = _parser(name, function)
         arguments = _with_switches(arguments, function) if function else arguments
         options = parser.instantiate_classes(parser.parse_args(arguments))
@@ -81,10 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except ModuleNotFoundError as error:
         return _fail(f"{error}. What is missing: {PROGRAM} doctor")
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
+        # At once, it is about an argument. In the middle of the work, where it came from must not be lost.
+        if time.monotonic() - started > PATIENCE:
+            traceback.print_exc()
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
+
+
+def _function(name: str) -> Callable[..., object]:
+    """Import the function of a subcommand."""
+    function: Callable[..., object] = getattr(import_module(f"anomalib_ssl.commands.{name}"), name)
+    return function
 
 
 def _underscored(argument: str) -> str:
@@ -109,15 +111,15 @@ def _parser(name: str | None, function: Callable[..., object] | None) -> Argumen
     """Build the parser: all subcommands with their summaries, the options of the one that is to run."""
     parser = ArgumentParser(prog=PROGRAM, version=__version__, description="Tools of the anomalib-ssl models.")
     subcommands = parser.add_subcommands(dest="subcommand")
-    for other, command in COMMANDS.items():
-        subparser = ArgumentParser(description=command.summary)
+    for other, summary in COMMANDS.items():
+        subparser = ArgumentParser(description=summary)
         if other == name and function is not None:
             subparser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML or JSON file of options.")
-            skip: set[str | int] = {command.positional} if command.positional else set()
-            if command.positional:
-                subparser.add_argument(command.positional, nargs="+", type=Path, help="Files to read.")
-            subparser.add_function_arguments(function, skip=skip)
-        subcommands.add_subcommand(other, subparser, help=command.summary)
+            positional = POSITIONAL.get(other)
+            if positional:
+                subparser.add_argument(positional, nargs="+", type=Path, help="Files to read.")
+            subparser.add_function_arguments(function, skip={positional} if positional else set())
+        subcommands.add_subcommand(other, subparser, help=summary)
     return parser
 
 

@@ -26,7 +26,7 @@ from anomalib_ssl.augmentations import (
     Symmetries,
 )
 from anomalib_ssl.augmentations.base import from_mapping, to_mapping
-from anomalib_ssl.preview import available_augmentations
+from anomalib_ssl.commands.preview import available_augmentations
 
 EXAMPLES: list[Augmentation] = [
     CutPaste(area=(0.1, 0.2), jitter=0.3),

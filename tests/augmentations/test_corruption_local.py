@@ -11,7 +11,7 @@ from PIL import Image
 from anomalib_ssl.augmentations import KorniaAugmentation, LocalCorruption
 from anomalib_ssl.augmentations.corruption.fills import FILLS
 from anomalib_ssl.augmentations.corruption.shapes import SHAPES
-from anomalib_ssl.preview import available_augmentations
+from anomalib_ssl.commands.preview import available_augmentations
 
 CONSTANT = {"black": 0.0, "grey": 0.5, "dark": 0.1, "white": 1.0}
 

@@ -12,7 +12,7 @@ from kornia.augmentation import AugmentationSequential
 from scipy import ndimage
 
 from anomalib_ssl.augmentations import KorniaAugmentation, Rotation, SoftPatch, soft_patch_mask
-from anomalib_ssl.preview import available_augmentations
+from anomalib_ssl.commands.preview import available_augmentations
 
 KINDS = ("cutdiff", "cutout", "cutpaste")
 ALL = [SoftPatch(kind) for kind in KINDS] + [Rotation()]

@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from anomalib_ssl.benchmark.row import Row
-from anomalib_ssl.benchmark.store import Outcome, Store
+from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.store import Outcome, Store
 
 NUMBERS = {"CutPaste": 0.90, "SSM": 0.85, "Patchcore": 0.99, "STSSAD": 0.95}
 CATEGORIES = ("carpet", "bottle", "metal_nut")

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anomalib_ssl.benchmark.row import METRICS, Row
-from anomalib_ssl.benchmark.store import Outcome, Store
+from anomalib_ssl.comparison.row import METRICS, Row
+from anomalib_ssl.comparison.store import Outcome, Store
 from anomalib_ssl.report.contenders import contenders
 from anomalib_ssl.report.published import beside, published
 from anomalib_ssl.report.reading import Result, read_results

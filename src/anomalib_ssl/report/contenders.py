@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from anomalib_ssl.benchmark.row import Row
+from anomalib_ssl.comparison.row import Row
 from anomalib_ssl.report.reading import Result
 
 IMMATERIAL = {"num_workers", "eval_batch_size"}

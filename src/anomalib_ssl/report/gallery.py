@@ -15,8 +15,8 @@ from matplotlib import colormaps
 from PIL import Image
 from scipy.stats import rankdata
 
-from anomalib_ssl.benchmark.row import Row
-from anomalib_ssl.benchmark.store import read_pictures
+from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.store import read_pictures
 from anomalib_ssl.report.contenders import Contender
 
 COLOURS = "inferno"

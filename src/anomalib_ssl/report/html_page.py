@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from anomalib_ssl import __version__
-from anomalib_ssl.benchmark.row import METRICS
+from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import formatting, plots
 from anomalib_ssl.report.contenders import GROUPS, Contender
 from anomalib_ssl.report.gallery import jpeg

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib_ssl.benchmark.row import METRICS
+from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import formatting
 from anomalib_ssl.report.contenders import GROUPS, Figure
 from anomalib_ssl.report.html_page import described, has_deviations, start_weights

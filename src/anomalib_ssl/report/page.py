@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anomalib_ssl.benchmark.row import Row
+from anomalib_ssl.comparison.row import Row
 from anomalib_ssl.report.contenders import contenders
 from anomalib_ssl.report.gallery import Gallery, galleries
 from anomalib_ssl.report.published import Published, published

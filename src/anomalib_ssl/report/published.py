@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from anomalib_ssl.benchmark.row import METRICS
+from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report.contenders import Contender
 
 MEANS = ("mean", "texture", "object")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anomalib_ssl.benchmark.row import METRICS, Row
-from anomalib_ssl.benchmark.store import read_rows
+from anomalib_ssl.comparison.row import METRICS, Row
+from anomalib_ssl.comparison.table import read_rows
 
 STOCK_MODEL = "model.init_args."
 STOCK_DATA = "data.init_args."

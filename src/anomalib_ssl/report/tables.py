@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from anomalib_ssl.benchmark.row import METRICS
+from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report.contenders import Contender, Figure
 from anomalib_ssl.report.published import Published, beside
 

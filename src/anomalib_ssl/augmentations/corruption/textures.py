@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from anomalib.data.utils import read_image
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional
+
+from anomalib_ssl.image_files import find_images, read_image
 
 TEXTURE_SIZE = 256
 """Side in pixels of the stored textures."""
@@ -36,14 +36,7 @@ def find_textures(folder: Path | str) -> list[Path]:
     if not isinstance(folder, Path | str):
         msg = f"textures must name a folder of images, got {folder!r}."
         raise TypeError(msg)
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        msg = f"textures: there is no folder '{folder}'."
-        raise FileNotFoundError(msg)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
-    if not paths:
-        msg = f"textures: no images ({', '.join(IMG_EXTENSIONS)}) in '{folder}' or its subfolders."
-        raise FileNotFoundError(msg)
+    paths = find_images("textures", folder)
     count = min(len(paths), MAX_TEXTURES)
     return [paths[number * len(paths) // count] for number in range(count)]
 
@@ -63,6 +56,5 @@ def load_textures(folder: str, device: torch.device) -> torch.Tensor:
 
 
 def _read(path: Path) -> torch.Tensor:
-    image = torch.as_tensor(read_image(path, as_tensor=True))
-    image = functional.resize(image, [TEXTURE_SIZE], antialias=True)
+    image = functional.resize(read_image(path), [TEXTURE_SIZE], antialias=True)
     return functional.center_crop(image, [TEXTURE_SIZE, TEXTURE_SIZE]).clamp_(0, 1).mul_(255).round_().to(torch.uint8)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from anomalib.data.utils import read_image
 from lightning.pytorch import Trainer
 from torch import nn
 
+from anomalib_ssl.image_files import read_image
 from anomalib_ssl.models.st_ssad.unlabeled import MOST_IMAGES, UnlabeledImages
 from anomalib_ssl.training.images.clean import CleanTrainingImages, test_augmentations
 
@@ -106,7 +106,7 @@ def read_unlabeled(
     augmentations = test_augmentations(trainer, transform)
 
     def read(path: str) -> torch.Tensor:
-        image: Any = read_image(path, as_tensor=True)
+        image: Any = read_image(path)
         if augmentations is not None:
             image = augmentations(image)
         image = torch.as_tensor(image).unsqueeze(0).to(device)

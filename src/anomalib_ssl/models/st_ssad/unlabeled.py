@@ -12,8 +12,8 @@ from typing import Any, cast
 from anomalib.data import AnomalibDataModule, MVTecAD2, MVTecLOCO
 from anomalib.data.utils import ValSplitMode
 from lightning.pytorch import Trainer
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from anomalib_ssl.image_files import find_images
 from anomalib_ssl.training.images.shuffle import permutation
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ def find_unlabeled(source: str | None, trainer: Trainer) -> UnlabeledImages | No
         source None, which the log then explains.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        UnusableSourceError: If a source holds no images, or only what is known to be normal or synthetic.
+        FileNotFoundError: If there is no such folder, or no image in it.
+        UnusableSourceError: If a split holds no images, or only what is known to be normal or synthetic.
     """
     datamodule: Any = getattr(trainer, "datamodule", None)
     if source is not None:
@@ -91,7 +91,8 @@ def _find(source: str, datamodule: Any) -> UnlabeledImages:
     if source in ("val", "test"):
         paths, place = _split_paths(datamodule, source), f"the datamodule's {source} split"
     else:
-        paths, place = _folder_paths(Path(source)), f"the folder '{source}'"
+        found = {str(path.resolve()) for path in find_images("unlabeled_source", source)}
+        paths, place = sorted(found), f"the folder '{source}'"
     training, test = _paths(datamodule, "train"), _paths(datamodule, "test")
     unseen = [path for path in paths if path not in training]
     if len(unseen) < 2:
@@ -144,16 +145,3 @@ def _paths(datamodule: Any, split: str) -> set[str]:
     if dataset is None:
         return set()
     return {str(Path(path).resolve()) for path in dataset.samples["image_path"]}
-
-
-def _folder_paths(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        msg = f"unlabeled_source: there is no folder '{folder}'. It must be {NEEDED}."
-        raise FileNotFoundError(msg)
-    paths = sorted(
-        str(path.resolve()) for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
-    )
-    if not paths:
-        msg = f"unlabeled_source: no images ({', '.join(IMG_EXTENSIONS)}) in '{folder}' or its subfolders."
-        raise UnusableSourceError(msg)
-    return paths

@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from anomalib_ssl.benchmark.row import COLUMNS, Row
+from anomalib_ssl.comparison.row import COLUMNS, Row
+from anomalib_ssl.comparison.table import read_rows
 
 
 @dataclass(frozen=True)
@@ -124,17 +125,6 @@ class Store:
             file.write(header + _line(row.cells()))
             file.flush()
             os.fsync(file.fileno())
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Read a table that :class:`Store` wrote, in the order of its lines; a torn last line is left out.
-
-    Raises:
-        ValueError: If a row is not one.
-    """
-    text = path.read_bytes().decode("utf-8")
-    for cells in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
-        yield Row.from_cells({name: value for name, value in cells.items() if name is not None and value is not None})
 
 
 def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:

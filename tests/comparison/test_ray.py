@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_ssl.benchmark.generator import BenchmarkJobGenerator
-from anomalib_ssl.benchmark.ray_runner import RayRunner
-from anomalib_ssl.benchmark.row import Row
-from anomalib_ssl.benchmark.store import Outcome, Store
+from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
+from anomalib_ssl.comparison.ray_runner import RayRunner
+from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.store import Outcome, Store
 
 
 class Work:

@@ -13,9 +13,9 @@ from anomalib.data import AnomalibDataModule, Folder
 from anomalib.engine import Engine
 from omegaconf import OmegaConf
 
-from anomalib_ssl.checks import check_whole
+from anomalib_ssl.checks import check_output, check_whole
+from anomalib_ssl.image_files import find_images
 from anomalib_ssl.models.st_ssad import STSSAD
-from anomalib_ssl.preview import find_images
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,8 @@ def tune(
         FileNotFoundError: If there are no images.
         ValueError: If an argument is out of its range, or the unlabelled images are known to be normal.
     """
-    output = Path(output)
-    if output.suffix.lower() not in (".yaml", ".yml"):
-        msg = f"output must name a .yaml file, got '{output}'."
-        raise ValueError(msg)
+    check_output("output", output, (".yaml", ".yml"))
+    check_output("results", results)
     check_whole("updates", updates, 4)
     check_whole("batch_size", batch_size, 2)
     datamodule, source = _data(data, category, unlabeled_source, batch_size)
@@ -106,7 +104,6 @@ def tune(
     engine = Engine(default_root_dir=results, limit_val_batches=0)
     engine.fit(model=model, datamodule=datamodule)
     patch = patches(model.tuned_parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
     header = [
         f"Tuned by anomalib-ssl tune with unlabeled_source={unlabeled_source}: {model.augmentation.in_words()}.",
         "The intervals about these values are this package's choice. Use it beside your data:",
@@ -178,7 +175,7 @@ def _data(
         msg = f"unlabeled_source='val' needs a datamodule; for the folder '{root}' give 'test' or a folder."
         raise ValueError(msg)
     normal = root / "train/good" if (root / "train/good").is_dir() else root
-    find_images(normal, "")
+    find_images("data", normal)
     sound, defective = _test_folders(root / "test")
     if unlabeled_source == "test" and not (sound and defective):
         msg = f"unlabeled_source='test' needs a folder in MVTec layout; '{root}' has no test/good and test/<defect>."

@@ -11,8 +11,8 @@ import torch
 from anomalib.data import MVTecAD
 from torch import nn
 
-from anomalib_ssl.benchmark import measurement
-from anomalib_ssl.benchmark.measurement import PeakMemory, num_parameters, throughput
+from anomalib_ssl.comparison import measurement
+from anomalib_ssl.comparison.measurement import PeakMemory, num_parameters, throughput
 from anomalib_ssl.models import CutPaste
 
 

@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anomalib_ssl.checks import check_whole
+from anomalib_ssl.image_files import find_images
 from anomalib_ssl.models.ssm.lightning_model import SSM
 from anomalib_ssl.models.ssm.refinement import RefinementPass
-from anomalib_ssl.preview import find_images
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _choose(data: Sequence[Path] | Path, rows: int, seed: int) -> list[Path]:
     """List the files that are meant."""
     paths = [Path(data)] if isinstance(data, str | Path) else [Path(path) for path in data]
     if len(paths) == 1 and not paths[0].is_file():
-        found = find_images(paths[0], "test")
+        found = find_images("data", paths[0], "test")
         chosen = np.random.default_rng(seed).permutation(len(found))[:rows]
         return [found[index] for index in sorted(chosen)]
     missing = [str(path) for path in paths if not path.is_file()]

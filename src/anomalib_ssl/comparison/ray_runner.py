@@ -9,10 +9,10 @@ from typing import Any
 from anomalib.pipelines.components.base import Runner
 from anomalib.pipelines.types import PREV_STAGE_RESULT
 
-from anomalib_ssl.benchmark.generator import BenchmarkJobGenerator
-from anomalib_ssl.benchmark.recorded_job import RecordedJob, reason
-from anomalib_ssl.benchmark.row import Row
-from anomalib_ssl.benchmark.store import Outcome
+from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
+from anomalib_ssl.comparison.recorded_job import RecordedJob, reason
+from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.store import Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_ssl.checks import check_whole
+from anomalib_ssl.image_files import find_images
 from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
-from anomalib_ssl.preview import find_images
 
 ROWS = {
     "fixed_point": ("fixed point", "0", "RMS of f(x) - x"),
@@ -105,7 +105,7 @@ def table(measured: Mapping[str, torch.Tensor], count: int) -> Table:
 
 def _paths(data: AnomalibDataModule | Path, category: str | None) -> list[Path]:
     if not isinstance(data, AnomalibDataModule):
-        return find_images(Path(data) / (category or ""), "train/good")
+        return find_images("data", Path(data) / (category or ""), "train/good")
     if category is not None:
         msg = f"category='{category}' goes with a folder; give the category to the datamodule instead."
         raise ValueError(msg)

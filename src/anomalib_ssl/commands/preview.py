@@ -15,19 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import read_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torchvision.transforms.v2 import functional
 
 import anomalib_ssl.augmentations
 from anomalib_ssl.augmentations import Augmentation
-from anomalib_ssl.checks import check_choice, check_whole
+from anomalib_ssl.checks import check_choice, check_output, check_whole
+from anomalib_ssl.image_files import find_images, read_image
 
 logger = logging.getLogger(__name__)
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Names of image files end so, in lower or upper case."""
 
 DEFAULT_AUGMENTATIONS = ("CutPaste", "CutPasteScar")
 
@@ -68,10 +65,7 @@ def preview(
     """
     check_whole("rows", rows, 1)
     check_whole("image_size", image_size, 8)
-    output = Path(output)
-    if output.suffix.lower() != ".png":
-        msg = f"output must name a .png file, got '{output}'."
-        raise ValueError(msg)
+    check_output("output", output, (".png",))
     chosen = [_augmentation(name) for name in ([augmentations] if isinstance(augmentations, str) else augmentations)]
     images = _images(data, category, rows, image_size, seed)
 
@@ -81,7 +75,6 @@ def preview(
         # A generator of its own, so that a column does not depend on the columns beside it.
         generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{seed}".encode()))
         columns.append((name, *augmentation(images, generator=generator)))
-    output.parent.mkdir(parents=True, exist_ok=True)
     # No metadata: the file's bytes say what was drawn and nothing else.
     _draw(columns).savefig(output, format="png", metadata={"Software": None})
     logger.info("Wrote %s", output)
@@ -127,38 +120,14 @@ def _images(
         data.setup()
         paths = [Path(path) for path in data.train_data.samples.image_path]
     else:
-        paths = find_images(Path(data) / (category or ""), "train/good")
+        paths = find_images("data", Path(data) / (category or ""), "train/good")
     order = np.random.default_rng(seed).permutation(len(paths))
     picked = [paths[index] for index in np.resize(order, rows)]
-    images = [torch.as_tensor(read_image(path, as_tensor=True)) for path in picked]
+    images = [read_image(path) for path in picked]
     return torch.stack([functional.resize(image, [image_size, image_size], antialias=True) for image in images]).clamp(
         0,
         1,
     )
-
-
-def find_images(folder: Path, preferred: str) -> list[Path]:
-    """List the images of a folder and its subfolders.
-
-    Args:
-        folder: Where to look.
-        preferred: Subfolder to look in instead where there is one, such as ``train/good``.
-
-    Returns:
-        The files in alphabetical order.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        msg = f"data: there is no folder '{folder}'."
-        raise FileNotFoundError(msg)
-    folder = folder / preferred if (folder / preferred).is_dir() else folder
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not paths:
-        msg = f"data: no images ({', '.join(EXTENSIONS)}) in '{folder}' or its subfolders."
-        raise FileNotFoundError(msg)
-    return paths
 
 
 def _draw(columns: list[tuple[str, torch.Tensor, torch.Tensor | None]]) -> Figure:

@@ -4,5 +4,5 @@
 """Runs many models on many data sets and keeps every result: ``anomalib-ssl benchmark``.
 
 The YAML schema is that of ``anomalib benchmark``; jobs, generators and runners are anomalib's classes. See
-:mod:`anomalib_ssl.benchmark.command` for what is added.
+:mod:`anomalib_ssl.commands.benchmark` for what is added.
 """

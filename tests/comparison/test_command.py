@@ -14,8 +14,9 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_ssl import cli
-from anomalib_ssl.benchmark.row import METRICS
-from anomalib_ssl.benchmark.store import Store, read_pictures, read_rows
+from anomalib_ssl.comparison.row import METRICS
+from anomalib_ssl.comparison.store import Store, read_pictures
+from anomalib_ssl.comparison.table import read_rows
 
 
 @pytest.fixture(scope="module")

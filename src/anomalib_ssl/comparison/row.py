@@ -3,7 +3,11 @@
 
 """One line of ``results.csv``: a model trained and tested on one category with one seed."""
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 METRICS = {
@@ -118,27 +122,31 @@ class Row:
         return [_text(getattr(self, column)) for column in COLUMNS]
 
     @classmethod
-    def from_cells(cls, cells: dict[str, str]) -> "Row":
+    def from_cells(cls, cells: Mapping[str, str]) -> "Row":
         """Read the values back.
 
         Args:
             cells: Text by column. Unknown columns are left out, so that files of later versions can be read.
 
         Raises:
-            ValueError: If a required column is missing, or a value is none of its type.
+            ValueError: If a required column is missing, or a value is none that the column can have.
         """
         values = {name: _value(name, cells[name]) for name in COLUMNS if cells.get(name)}
         missing = [name for name in ("job", "status", "model", "dataset", "seed") if name not in values]
         if missing:
-            msg = f"a row lacks {', '.join(missing)}: {cells}"
+            msg = f"{', '.join(missing)} must not be empty."
             raise ValueError(msg)
         return cls(**values)
 
+
+SETTINGS = ("model_args", "data_args", "trainer_args")
+"""Columns of JSON."""
 
 COLUMNS = tuple(field.name for field in fields(Row))
 """Columns of ``results.csv`` in their order."""
 
 
+@cache
 def column_types() -> dict[str, type]:
     """Look up what the columns hold: str, int, float or bool."""
     hints = get_type_hints(Row)
@@ -154,10 +162,26 @@ def _text(value: object) -> str:
 
 
 def _value(name: str, text: str) -> Any:
+    """Read a value, or say what the column holds."""
     kind = column_types()[name]
-    if kind is not bool:
-        return kind(text)
-    if text not in ("True", "False"):
-        msg = f"{name} must be True or False, got {text!r}."
+    allowed = {bool: "True or False", int: "a whole number", float: "a number of at least 0", str: "text"}[kind]
+    if name in METRICS:
+        allowed = "a number in [0, 1]"
+    elif name == "status":
+        allowed = "ok or failed"
+    elif name in SETTINGS:
+        allowed = "a JSON object"
+    try:
+        value = text == "True" if kind is bool else kind(text)
+        if name in SETTINGS:
+            fits = isinstance(json.loads(text), dict)
+        elif kind is float:
+            fits = 0 <= value < math.inf and (name not in METRICS or value <= 1)
+        else:
+            fits = text in ("True", "False") if kind is bool else name != "status" or value in ("ok", "failed")
+    except (ValueError, RecursionError):
+        fits = False
+    if not fits:
+        msg = f"{name} must be {allowed}, got {text[:80]!r}."
         raise ValueError(msg)
-    return text == "True"
+    return value

@@ -11,7 +11,7 @@ from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 
 from anomalib_ssl import AutoencoderProjection, CutPaste, cli
-from anomalib_ssl.diagnose import ROWS, load, table
+from anomalib_ssl.commands.diagnose import ROWS, load, table
 
 SMALL = {"image_size": 32, "visualizer": False, "max_updates": 1, "seed": 0}
 

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from anomalib_ssl.benchmark.store import Store
+from anomalib_ssl.comparison.store import Store
 
 SHOWN = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
 LINES = 12

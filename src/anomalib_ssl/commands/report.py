@@ -6,8 +6,8 @@
 import csv
 from pathlib import Path
 
-from anomalib_ssl.benchmark.row import METRICS
 from anomalib_ssl.checks import check_number
+from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import html_page, markdown, plots
 from anomalib_ssl.report.page import Page, make_page
 from anomalib_ssl.report.reading import read_results

@@ -16,8 +16,8 @@ from anomalib.pre_processing import PreProcessor
 from jsonargparse import Namespace
 from torchvision.transforms.v2 import Resize
 
-from anomalib_ssl.benchmark.building import check
-from anomalib_ssl.benchmark.specification import specifications
+from anomalib_ssl.comparison.building import check
+from anomalib_ssl.comparison.specification import specifications
 from anomalib_ssl.report.reading import read_results
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/benchmark").glob("*.yaml"))

@@ -13,7 +13,7 @@ import yaml
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import MVTecAD
 
-from anomalib_ssl.tune import patches, tune
+from anomalib_ssl.commands.tune import patches, tune
 
 QUICK = {"updates": 4, "image_size": 32, "batch_size": 3, "backbone": "test_resnet", "outer_batch_size": 4}
 

@@ -9,7 +9,7 @@ from typing import Any
 from anomalib.pipelines.components import JobGenerator
 from anomalib.pipelines.types import PREV_STAGE_RESULT
 
-from anomalib_ssl.benchmark.recorded_job import RecordedJob
+from anomalib_ssl.comparison.recorded_job import RecordedJob
 
 
 class BenchmarkJobGenerator(JobGenerator):

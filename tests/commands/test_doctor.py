@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from anomalib_ssl import doctor, startup
+from anomalib_ssl import startup
+from anomalib_ssl.commands import doctor
 
 OURS = "anomalib_ssl.models.cutpaste.lightning_model.CutPaste"
 WELL = {"command line": OURS, "get_model": OURS, "anomalib.models": OURS}

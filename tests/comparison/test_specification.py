@@ -8,8 +8,8 @@ from copy import deepcopy
 import pytest
 from anomalib.pipelines.components.utils import get_iterator_from_grid_dict
 
-from anomalib_ssl.benchmark.building import build, check
-from anomalib_ssl.benchmark.specification import Specification, expand, specifications
+from anomalib_ssl.comparison.building import build, check
+from anomalib_ssl.comparison.specification import Specification, expand, specifications
 
 DATA = {"class_path": "MVTecAD", "init_args": {"root": "here", "category": {"grid": ["bottle", "tile"]}}}
 

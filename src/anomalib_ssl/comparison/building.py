@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning import Trainer
 
 import anomalib_ssl
-from anomalib_ssl.benchmark.specification import Specification
+from anomalib_ssl.comparison.specification import Specification
 
 SET_HERE = {"self", "default_root_dir", "callbacks", "accelerator", "devices"}
 """Arguments of the Trainer that a benchmark sets itself."""

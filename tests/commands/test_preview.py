@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from anomalib_ssl.augmentations import CutPaste
+from anomalib_ssl.commands.preview import DEFAULT_AUGMENTATIONS, available_augmentations, preview
 from anomalib_ssl.demo import write_dataset
-from anomalib_ssl.preview import DEFAULT_AUGMENTATIONS, available_augmentations, preview
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ import torch
 from anomalib.engine import Engine
 from lightning import Trainer, seed_everything
 
-from anomalib_ssl.benchmark import environment
-from anomalib_ssl.benchmark.building import build
-from anomalib_ssl.benchmark.evaluation import evaluator
-from anomalib_ssl.benchmark.measurement import PeakMemory, num_parameters, test_images, throughput
-from anomalib_ssl.benchmark.pictures import PictureCollector
-from anomalib_ssl.benchmark.recorded_job import RecordedJob
-from anomalib_ssl.benchmark.row import METRICS, Row
-from anomalib_ssl.benchmark.specification import Specification
-from anomalib_ssl.benchmark.store import Outcome, Store
+from anomalib_ssl.comparison import environment
+from anomalib_ssl.comparison.building import build
+from anomalib_ssl.comparison.evaluation import evaluator
+from anomalib_ssl.comparison.measurement import PeakMemory, num_parameters, test_images, throughput
+from anomalib_ssl.comparison.pictures import PictureCollector
+from anomalib_ssl.comparison.recorded_job import RecordedJob
+from anomalib_ssl.comparison.row import METRICS, Row
+from anomalib_ssl.comparison.specification import Specification
+from anomalib_ssl.comparison.store import Outcome, Store
 
 SILENT = {"enable_progress_bar": False, "enable_model_summary": False}
 """What the Trainer is told unless the configuration says otherwise."""

@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from anomalib_ssl.benchmark.row import COLUMNS, METRICS, Row
-from anomalib_ssl.benchmark.store import Outcome, Store, read_pictures, read_rows
+from anomalib_ssl.comparison.row import COLUMNS, METRICS, Row
+from anomalib_ssl.comparison.store import Outcome, Store, read_pictures
+from anomalib_ssl.comparison.table import read_rows
 
 FULL = Row(
     job="job-1",
@@ -123,8 +124,8 @@ def test_many_processes_write_at_once(tmp_path):
     """Every line of every process arrives, and the header once."""
     script = """
 import sys
-from anomalib_ssl.benchmark.row import Row
-from anomalib_ssl.benchmark.store import Outcome, Store
+from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.store import Outcome, Store
 for number in range(20):
     job = f"{sys.argv[2]}-{number}"
     Store(sys.argv[1]).save(Outcome(Row(job=job, status="ok", model="M" * 3000, dataset="D", seed=0)))

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from anomalib_ssl import cli
-from anomalib_ssl.benchmark.store import Store, read_rows
+from anomalib_ssl.comparison.store import Store
+from anomalib_ssl.comparison.table import read_rows
 
 pytestmark = pytest.mark.slow
 

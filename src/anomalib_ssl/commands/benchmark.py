@@ -14,15 +14,15 @@ from anomalib.pipelines.components.base import Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
 from rich.console import Console
 
-from anomalib_ssl.benchmark.building import check
-from anomalib_ssl.benchmark.generator import BenchmarkJobGenerator
-from anomalib_ssl.benchmark.job import BenchmarkJob
-from anomalib_ssl.benchmark.progress import Progress, shown
-from anomalib_ssl.benchmark.quiet import quiet
-from anomalib_ssl.benchmark.ray_runner import RayRunner
-from anomalib_ssl.benchmark.specification import specifications
-from anomalib_ssl.benchmark.store import Store
 from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.comparison.building import check
+from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
+from anomalib_ssl.comparison.job import BenchmarkJob
+from anomalib_ssl.comparison.progress import Progress, shown
+from anomalib_ssl.comparison.quiet import quiet
+from anomalib_ssl.comparison.ray_runner import RayRunner
+from anomalib_ssl.comparison.specification import specifications
+from anomalib_ssl.comparison.store import Store
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from anomalib.pipelines.components.base import Job
 
-from anomalib_ssl.benchmark.quiet import quiet
-from anomalib_ssl.benchmark.row import Row
-from anomalib_ssl.benchmark.store import Outcome, Store
+from anomalib_ssl.comparison.quiet import quiet
+from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.store import Outcome, Store
 
 logger = logging.getLogger(__name__)
 
