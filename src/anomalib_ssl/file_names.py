@@ -7,7 +7,7 @@ import hashlib
 import re
 
 LONGEST = 120
-"""Characters of a name that are kept; file systems take 255 bytes with what is put before and behind."""
+"""Most characters of a name; file systems take 255 bytes with what is put before and behind."""
 
 
 def safe_name(name: str) -> str:
@@ -22,7 +22,8 @@ def safe_name(name: str) -> str:
         >>> safe_name("../board v1")
         'board_v1-6278ae39'
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:LONGEST].strip("._")
-    if safe and safe == name:
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")
+    if safe and safe == name and len(safe) <= LONGEST:
         return name
-    return f"{safe}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}".lstrip("-")
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{safe[: LONGEST - 9]}-{digest}".lstrip("-")

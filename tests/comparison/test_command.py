@@ -135,11 +135,18 @@ def test_resuming_does_what_is_missing_and_repeats_exactly(finished, write, conf
     assert cli.main([*arguments, "--resume"]) == 0
     assert list(read_rows(copy.table)) == written
 
+    changed["benchmark"]["model"]["grid"][0]["label"] = "new = name"
+    assert cli.main(["benchmark", "--config", str(write(changed)), *arguments[3:], "--resume"]) == 0
+    assert [row.label for row in copy.rows()] == [None, "new = name", "new = name"]
+    assert {row.started for row in copy.rows()} == {row.started for row in written}, "none has run again"
+
 
 @pytest.mark.parametrize(
     ("change", "flags", "message"),
     [
         ({}, ["--accelerator", "tpu"], "accelerator must be one of"),
+        ({}, ["--seeds", "[-1]"], "seed must be a whole number"),
+        ({}, ["--categories", "[plate, missing]"], "category must be one of"),
         ({}, ["--picture_size=-1"], "picture_size"),
         ({}, ["--runner", "parallel"], "workers must be at least 1"),
         ({"benchmark": {"model": {"class_path": "CutPaste", "init_args": {"a": 1}}}}, [], "lacks 'data'"),

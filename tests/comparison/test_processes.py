@@ -64,3 +64,16 @@ def test_parallel_jobs_find_what_serial_ones_find(configuration, tmp_path, write
         assert parallel[seed].image_AUROC == pytest.approx(row.image_AUROC, abs=1e-6)
         assert parallel[seed].pixel_AUROC == pytest.approx(row.pixel_AUROC, abs=1e-4)
     assert len(list((tmp_path / "parallel/pictures").glob("*.npz"))) == 3
+
+
+def test_two_benchmarks_in_one_folder_share_the_jobs(configuration, tmp_path):
+    """Started together, they do each job once, and both end well."""
+    config, store = tmp_path / "config.yaml", Store(tmp_path / "out")
+    config.write_text(yaml.safe_dump(entries(configuration, [0, 1, 2, 3])), encoding="utf-8")
+    program = Path(sys.executable).with_name("anomalib-ssl")
+    command = [program, "benchmark", "--config", str(config), "--output", str(store.folder), "--resume"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(row.seed for row in read_rows(store.table)) == [0, 1, 2, 3]
+    assert all("Results:" in text for text in printed)

@@ -10,6 +10,7 @@ from anomalib.pipelines.components.utils import get_iterator_from_grid_dict
 
 from anomalib_ssl.comparison.building import build, check
 from anomalib_ssl.comparison.specification import Specification, expand, specifications
+from anomalib_ssl.file_names import safe_name
 
 DATA = {"class_path": "MVTecAD", "init_args": {"root": "here", "category": {"grid": ["bottle", "tile"]}}}
 
@@ -92,6 +93,17 @@ def test_names_tell_settings_apart_but_not_where_the_data_are():
         Specification(base.model, {**base.data, "init_args": {"category": "d"}}),
     ]
     assert len({base.name, *(other.name for other in others)}) == 6
+    assert Specification(base.model, base.data, label="x", pretrained=True).name == base.name, "what reports say"
+
+
+def test_names_are_safe_as_those_of_files():
+    data = {"class_path": "Folder", "init_args": {"name": "/etc/../board v1.2", "category": "$x\n"}}
+    name = Specification({"class_path": "Padim"}, data).name
+    assert safe_name(name) == name
+
+
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +114,15 @@ def test_names_tell_settings_apart_but_not_where_the_data_are():
         ({"model": {"class_path": "Padim", "args": {}}}, "'args'"),
         ({"data": {}}, "data lacks 'class_path'"),
         ({"seeds": 3}, "'seeds'"),
-        ({"seed": "x"}, "seed must be a non-negative integer"),
+        ({"seed": "x"}, "seed must be a whole number"),
         ({"seed": [0, -1]}, "got -1"),
+        ({"seed": 2**32}, "got 4294967296"),
+        ({"trainer": [1]}, r"trainer must be of type dict, got \[1\]"),
+        ({"trainer": {"grid": [1]}}, "trainer must be of type dict, got 1"),
+        ({"model": {"class_path": 3}}, "class_path of an entry of model must be of type str, got 3"),
+        ({"model": {"class_path": "Padim", "label": {}}}, "label of an entry of model"),
+        ({"model": {"class_path": "Padim", "init_args": {1: 2}}}, "the key 1 must be of type str"),
+        ({"model": {"class_path": "Padim", "init_args": {"layers": ENDLESS}}}, "nested more than"),
         ({"seed": []}, "describes no job"),
     ],
 )
@@ -121,12 +140,31 @@ def test_wrong_configurations(change, message):
         ({"class_path": "os.system"}, {}, "os.system"),
         ({"class_path": "Padim"}, {"max_epoch": 3}, "'max_epoch'"),
         ({"class_path": "Padim"}, {"devices": 2}, "'devices'"),
+        ({"class_path": "CutPaste", "init_args": {"max_updates": -1}}, {}, "max_updates must .*-1"),
+        ({"class_path": "SSM", "init_args": {"widths": [0]}}, {}, "widths must"),
+        ({"class_path": "Padim"}, {"max_epochs": -3}, "max_epochs"),
+        ({"class_path": "Padim"}, {"precision": "half"}, "half"),
     ],
 )
 def test_what_cannot_be_built_shows_at_once(model, trainer, message):
     job = Specification(model, {"class_path": "MVTecAD"}, trainer=trainer)
     with pytest.raises(ValueError, match=message):
         check([job])
+
+
+def test_categories_and_batch_sizes_are_looked_at(tmp_path):
+    (tmp_path / "bottle").mkdir()
+    (tmp_path / "visa/cashew").mkdir(parents=True)
+
+    def job(**arguments):
+        return Specification({"class_path": "Padim"}, {"class_path": "MVTecAD", "init_args": arguments})
+
+    check([job(root=str(tmp_path), category="bottle"), job(root=str(tmp_path), category="cashew")])
+    check([job(root=str(tmp_path / "to_be_downloaded"), category="tile")])
+    with pytest.raises(ValueError, match=r"category must be one of .*\(bottle, visa\), got 'tile'"):
+        check([job(root=str(tmp_path), category="tile")])
+    with pytest.raises(ValueError, match=r"train_batch_size must .*0"):
+        check([job(train_batch_size=0)])
 
 
 def test_models_are_built_from_their_settings():

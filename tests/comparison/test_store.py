@@ -3,7 +3,9 @@
 
 """The table of results: what is written comes back, whatever happens to the process that writes."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -60,7 +62,7 @@ def test_of_several_rows_of_a_job_the_last_one_counts(tmp_path):
     assert len(list(read_rows(store.table))) == 2
 
 
-@pytest.mark.parametrize("kept", [1, 20, -1])
+@pytest.mark.parametrize("kept", [1, 20, -20])
 def test_a_torn_last_line_is_left_out_and_removed(tmp_path, kept):
     store = Store(tmp_path)
     store.save(Outcome(row("a")))
@@ -71,6 +73,15 @@ def test_a_torn_last_line_is_left_out_and_removed(tmp_path, kept):
     assert [entry.job for entry in store.rows()] == ["a"]
     store.save(Outcome(row("c")))
     assert [entry.job for entry in store.rows()] == ["a", "c"]
+
+
+def test_a_last_line_without_its_end_is_kept(tmp_path):
+    store = Store(tmp_path)
+    store.save(Outcome(FULL))
+    store.table.write_bytes(store.table.read_bytes()[:-1])
+    assert store.rows() == [FULL]
+    store.save(Outcome(row("b")))
+    assert store.rows() == [FULL, row("b")]
 
 
 def test_a_torn_header_is_written_again(tmp_path):
@@ -92,20 +103,104 @@ def test_rows_of_killed_processes_are_taken_from_their_json_files(tmp_path):
     assert [entry.job for entry in read_rows(store.table)] == ["a", "b"]
 
 
-def test_other_columns_are_refused(tmp_path):
+def test_other_columns_are_refused_before_anything_runs(tmp_path):
     store = Store(tmp_path)
     store.table.write_text("job,status,unknown\n", encoding="utf-8")
     with pytest.raises(ValueError, match="other columns"):
-        store.save(Outcome(FULL))
+        store.heal()
     assert store.table.read_text(encoding="utf-8") == "job,status,unknown\n"
 
 
-def test_cells_that_cannot_be_values_are_refused():
-    cells = {"job": "a", "status": "ok", "model": "M", "dataset": "D", "seed": "0"}
-    assert Row.from_cells({**cells, "later_column": "x"}).seed == 0
-    for wrong in ({"seed": "x"}, {"pretrained": "yes"}, {"model": ""}):
-        with pytest.raises(ValueError, match=r"invalid literal|True or False|lacks model"):
-            Row.from_cells(cells | wrong)
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"seed": "x"}, "seed must be a whole number, got 'x'"),
+        ({"pretrained": "yes"}, "pretrained must be True or False"),
+        ({"model": ""}, "model must not be empty"),
+        ({"status": "done"}, "status must be ok or failed"),
+        ({"image_AUROC": "1.01"}, r"image_AUROC must be a number in \[0, 1\]"),
+        ({"image_AUROC": "nan"}, "image_AUROC must be a number"),
+        ({"fit_duration": "inf"}, "fit_duration must be a number of at least 0"),
+        ({"fit_duration": "-1"}, "fit_duration must be a number of at least 0"),
+        ({"model_args": "{"}, "model_args must be a JSON object"),
+        ({"data_args": "[1]"}, "data_args must be a JSON object"),
+        ({"trainer_args": "[" * 100_000}, "trainer_args must be a JSON object"),
+    ],
+)
+def test_cells_that_cannot_be_values_are_named(cells, message):
+    good = {"job": "a", "status": "ok", "model": "M", "dataset": "D", "seed": "0"}
+    assert Row.from_cells({**good, "later_column": "x"}).seed == 0
+    with pytest.raises(ValueError, match=message):
+        Row.from_cells(good | cells)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"a,ok,M,D,zero", "seed must be a whole number"),
+        (b"a,ok,M", "3 cells, the first line 5"),
+        (b"a,ok,M,D,0,1", "6 cells"),
+        (b"a,ok,M,\xe9t\xe9,0", "not in UTF-8"),
+        (b"a,ok,M," + b"D" * 200_000 + b",0", "0 cells"),
+        (b'"a,ok,M,D,0', "1 cells"),
+    ],
+)
+def test_a_line_that_is_no_row_costs_itself_alone(tmp_path, caplog, line, message):
+    table = tmp_path / "results.csv"
+    table.write_bytes(b"\xef\xbb\xbfjob,status,model,dataset,seed\r\n" + line + b"\r\nb,ok,M,D,1")
+    assert [entry.job for entry in read_rows(table)] == ["b"]
+    (record,) = caplog.records
+    assert f"{table}, line 2 is left out: " in record.getMessage()
+    assert message in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"state": 1}', b"\xff", b'{"state": "ok", "row": 1}', b"[" * 100_000]
+)
+def test_a_damaged_job_file_is_left_out(tmp_path, caplog, content):
+    store = Store(tmp_path)
+    store.save(Outcome(row("a")))
+    (tmp_path / "jobs/b.json").write_bytes(content)
+    (tmp_path / "jobs/c.json").write_text(json.dumps({"state": "ok", "row": {"job": "c"}}), encoding="utf-8")
+    store.heal()
+    assert [entry.job for entry in store.rows()] == ["a"]
+    assert sum("b.json" in record.getMessage() for record in caplog.records) == 1
+    assert sum("c.json" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_job_is_claimed_once(tmp_path):
+    one, other = Store(tmp_path), Store(tmp_path)
+    with one.claimed("a") as mine, other.claimed("a") as theirs, other.claimed("b") as next_one:
+        assert (mine, theirs, next_one) == (True, False, True)
+    with other.claimed("a") as again:
+        assert again
+
+
+def test_names_of_jobs_stay_in_the_folder(tmp_path):
+    store = Store(tmp_path / "out")
+    name = "../../x/" + "y" * 400
+    store.save(Outcome(row(name), {}))
+    assert store.log(name).parent == tmp_path / "out/jobs"
+    assert [entry.job for entry in store.rows()] == [name]
+    assert list(store.states()) == [name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_full_disk_shows_the_row_that_could_not_be_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"results.csv' cannot be written .*No space left.*job-1,ok,CutPaste,MVTecAD,3"):
+        Store(tmp_path).save(Outcome(FULL))
+
+
+def test_the_row_is_there_when_pictures_cannot_be_written(tmp_path, caplog):
+    store = Store(tmp_path)
+    (tmp_path / "pictures").touch()
+    store.save(Outcome(FULL, {}, {"a.npz": b"content"}))
+    assert store.rows() == [FULL]
+    assert "cannot be kept" in caplog.text
 
 
 def test_states_and_pictures(tmp_path):

@@ -3,9 +3,11 @@
 
 """``anomalib-ssl benchmark``: many models, categories and seeds, with nothing lost on the way."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,13 +16,14 @@ from anomalib.pipelines.components.base import Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
 from rich.console import Console
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_choice, check_number, check_output, check_whole
 from anomalib_ssl.comparison.building import check
 from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
 from anomalib_ssl.comparison.job import BenchmarkJob
 from anomalib_ssl.comparison.progress import Progress, shown
 from anomalib_ssl.comparison.quiet import quiet
 from anomalib_ssl.comparison.ray_runner import RayRunner
+from anomalib_ssl.comparison.row import Row
 from anomalib_ssl.comparison.specification import specifications
 from anomalib_ssl.comparison.store import Store
 
@@ -77,9 +80,12 @@ def benchmark(
         FileExistsError: If there are results already and ``resume`` is not set.
         ValueError: If the configuration is wrong, which shows before the first job starts.
     """
-    check_number("throughput_batch_size", throughput_batch_size, 0)
-    check_number("picture_size", picture_size, 0)
-    check_number("retries", retries, 0)
+    check_whole("throughput_batch_size", throughput_batch_size, 0)
+    check_whole("picture_size", picture_size, 0)
+    check_whole("retries", retries, 0)
+    check_number("ray_cpus", ray_cpus, 0)
+    if ray_gpus is not None:
+        check_number("ray_gpus", ray_gpus, 0)
     console, store = Console(file=sys.stdout), Store(output)
     if store.table.is_file() and not resume:
         msg = f"'{store.table}' exists: --resume goes on with it, --output starts another one."
@@ -89,9 +95,15 @@ def benchmark(
         for name in _accelerators(accelerator)
         for specification in specifications(benchmark, name, data_root, categories, seeds)
     ]
-    check(wanted)
+    check_output("output", output)
+    with quiet(output / "benchmark.log"):
+        check(wanted)
     store.heal()
-    done = {row.job for row in store.rows() if row.status == "ok"}
+    done = store.done()
+    for specification in wanted:
+        row = done.get(specification.name)
+        if row is not None and row.label != specification.label:
+            store.append(replace(row, label=specification.label))
     jobs = [
         BenchmarkJob(specification, store, throughput_batch_size, picture_size)
         for specification in wanted
@@ -103,18 +115,23 @@ def benchmark(
     groups = {
         name: [job for job in jobs if job.specification.accelerator == name] for name in _accelerators(accelerator)
     }
-    failed = 0
+    runners = {
+        name: _runner(BenchmarkJobGenerator(group), name, runner, workers, ray_address, ray_gpus, ray_cpus, retries)
+        for name, group in groups.items()
+        if group
+    }
+    rows: list[Row | None] = []
     with shown(progress, console), quiet(output / "benchmark.log"):
-        for name, group in groups.items():
-            if group:
-                chosen = _runner(
-                    BenchmarkJobGenerator(group), name, runner, workers, ray_address, ray_gpus, ray_cpus, retries
-                )
-                progress.parallel = getattr(chosen, "n_jobs", 1)
-                failed += _run(chosen)
-    console.print(f"Results: {store.table}", highlight=False, soft_wrap=True)
-    console.print(f"A report of them: anomalib-ssl report {store.table}", highlight=False, soft_wrap=True, style="dim")
-    return 1 if failed else 0
+        for chosen in runners.values():
+            progress.parallel = getattr(chosen, "n_jobs", 1)
+            rows += _run(chosen)
+    elsewhere = len(jobs) - sum(row is not None for row in rows)
+    if elsewhere:
+        console.print(f"{elsewhere} jobs are left to another benchmark in this folder.", highlight=False)
+    console.print(f"Results: {store.table}", highlight=False, markup=False, soft_wrap=True)
+    hint = f"A report of them: anomalib-ssl report {shlex.quote(str(store.table))}"
+    console.print(hint, highlight=False, markup=False, soft_wrap=True, style="dim")
+    return 1 if any(row is not None and row.status == "failed" for row in rows) else 0
 
 
 def _accelerators(accelerator: str | Sequence[str]) -> list[str]:
@@ -122,6 +139,9 @@ def _accelerators(accelerator: str | Sequence[str]) -> list[str]:
     for name in names:
         check_choice("accelerator", name, ACCELERATORS)
     found = "cuda" if torch.cuda.is_available() else "cpu"
+    if "cuda" in names and found == "cpu":
+        msg = "accelerator must be cpu or auto where PyTorch sees no GPU, got 'cuda'."
+        raise ValueError(msg)
     return list(dict.fromkeys(found if name == "auto" else name for name in names))
 
 
@@ -149,11 +169,11 @@ def _runner(
     return SerialRunner(generator)
 
 
-def _run(runner: Runner) -> int:
-    """Run, and count the jobs that failed."""
+def _run(runner: Runner) -> list[Row | None]:
+    """Run; None stands for a job of which another benchmark takes care."""
     try:
-        rows = runner.run({})
+        rows: list[Row | None] = runner.run({})
     except BrokenProcessPool as error:
         msg = "a worker process died, perhaps for lack of memory; --resume goes on with what is left."
         raise ValueError(msg) from error
-    return sum(row.status == "failed" for row in rows)
+    return rows

@@ -5,6 +5,7 @@
 
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anomalib.data
@@ -13,8 +14,10 @@ from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import anomalib_ssl
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.comparison.specification import Specification
 
 SET_HERE = {"self", "default_root_dir", "callbacks", "accelerator", "devices"}
@@ -60,24 +63,68 @@ def build(specification: Specification) -> Built:
 
 
 def check(specifications: Iterable[Specification]) -> None:
-    """Raise unless all jobs can be built: classes, arguments and their types; no weights are drawn, no data read.
+    """Raise unless all jobs can be built: classes, arguments with their types and ranges, Trainers, categories.
+
+    Models of this package are built, without pretrained weights, since they know the ranges of their arguments.
 
     Raises:
-        ValueError: If a class or an argument is not known, or a value is not of its type.
+        ValueError: If a class, an argument or a category is not known, or a value is none that it can have.
     """
     parser = _parser()
     seen: set[str] = set()
-    known = set(inspect.signature(Trainer.__init__).parameters) - SET_HERE
     for specification in specifications:
+        where = f"{specification.model['class_path']} on {specification.data['class_path']}"
         data = {name: value for name, value in specification.data_args.items() if name != "category"}
-        settings = {repr(specification.model), repr((specification.data_class, sorted(data.items())))}
-        if not settings <= seen:
-            seen |= settings
-            _parsed(parser, specification)
-        unknown = sorted(set(specification.trainer) - known)
-        if unknown:
-            msg = f"trainer: {unknown[0]!r} is none of the Trainer's arguments that a benchmark takes."
-            raise ValueError(msg)
+        model = {name: value for name, value in specification.model_args.items() if name != "seed"}
+        settings = {repr((specification.model_class, model)), repr((specification.data_class, sorted(data.items())))}
+        trainer = repr((specification.accelerator, specification.trainer))
+        try:
+            if not settings <= seen:
+                parsed = _parsed(parser, specification)
+                _check_values(parser, parsed)
+            if trainer not in seen:
+                _check_trainer(specification)
+            _check_category(specification)
+        # Whatever a constructor raises for what it is given.
+        except (ValueError, TypeError, MisconfigurationException, ArgumentError) as error:
+            msg = f"{where}: {_meant(error)}"
+            raise ValueError(msg) from error
+        seen |= settings | {trainer}
+
+
+def _check_values(parser: ArgumentParser, parsed: Namespace) -> None:
+    """Build a model of this package, and look at the arguments of a datamodule that every one has."""
+    if str(parsed.model.class_path).startswith("anomalib_ssl."):
+        parsed = parsed.clone()
+        if "pretrained" in parsed.model.init_args:
+            parsed.model.init_args.pretrained = False
+        parser.instantiate_classes(parsed)
+    for name, least in (("train_batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0)):
+        if name in parsed.data.init_args:
+            check_whole(name, parsed.data.init_args[name], least)
+
+
+def _check_trainer(specification: Specification) -> None:
+    """Build the Trainer."""
+    known = set(inspect.signature(Trainer.__init__).parameters) - SET_HERE
+    unknown = sorted(set(specification.trainer) - known)
+    if unknown:
+        msg = f"trainer: {unknown[0]!r} is none of the Trainer's arguments that a benchmark takes."
+        raise ValueError(msg)
+    Trainer(**{"logger": False, **specification.trainer, "accelerator": specification.accelerator, "devices": 1})
+
+
+def _check_category(specification: Specification) -> None:
+    """Look for the folder of a category, where the data set is there: it is not downloaded then."""
+    root, category = specification.data_args.get("root"), specification.category
+    if root is None or category is None or not Path(root).is_dir():
+        return
+    folders = [path for path in Path(root).iterdir() if path.is_dir()]
+    # Beside each other, or below a folder of the data set's name.
+    if folders and not any((folder / category).is_dir() for folder in (Path(root), *folders)):
+        names = ", ".join(sorted(path.name for path in folders))
+        msg = f"category must be one of those in '{root}' ({names}), got {category!r}."
+        raise ValueError(msg)
 
 
 def _parser() -> ArgumentParser:
@@ -95,8 +142,7 @@ def _parsed(parser: ArgumentParser, specification: Specification) -> Namespace:
     try:
         return parser.parse_object(described)
     except ArgumentError as error:
-        msg = f"{specification.model['class_path']} on {specification.data['class_path']}: {_meant(error)}"
-        raise ValueError(msg) from error
+        raise ValueError(_meant(error)) from error
 
 
 def _meant(error: Exception) -> str:

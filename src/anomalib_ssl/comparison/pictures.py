@@ -15,6 +15,7 @@ from PIL import Image
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 from torchvision.transforms.v2 import CenterCrop
 
+from anomalib_ssl.file_names import safe_name
 from anomalib_ssl.training.images.transforms import steps
 
 
@@ -79,7 +80,7 @@ class PictureCollector(Visualizer):
         images = {"names": names, "labels": np.array(self._labels), "images": self._images()}
         if len(self._masks) == len(self._maps):
             images["masks"] = np.stack(self._masks)
-        return {f"{job}.npz": maps, f"{category}.images.npz": _compressed(**images)}
+        return {f"{safe_name(job)}.npz": maps, f"{safe_name(category)}.images.npz": _compressed(**images)}
 
     def _images(self) -> npt.NDArray[np.uint8]:
         """Read the images from their files: those in a batch may be normalised."""

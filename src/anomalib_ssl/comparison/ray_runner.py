@@ -4,6 +4,7 @@
 """Runs jobs on a Ray cluster."""
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 from anomalib.pipelines.components.base import Runner
@@ -51,7 +52,7 @@ class RayRunner(Runner):
         self.retries = retries
 
     def run(self, args: dict[str, Any], prev_stage_results: PREV_STAGE_RESULT = None) -> list[Row]:
-        """Submit all jobs, and keep each outcome when it is there."""
+        """Submit all jobs that no other benchmark has claimed, and keep each outcome when it is there."""
         ray = _import_ray()
         started = not ray.is_initialized()
         if started:
@@ -63,17 +64,18 @@ class RayRunner(Runner):
             task = ray.remote(lambda job: job.attempt()).options(
                 num_gpus=self.gpus, num_cpus=self.cpus, max_retries=self.retries
             )
-            pending = {}
-            for job in self.generator.generate_jobs(args, prev_stage_results):
-                job.store.start(job.job, job.describe(), state="queued")
-                pending[task.remote(job)] = job
-            rows = []
-            while pending:
-                (done, *_), _ = ray.wait(list(pending), num_returns=1)
-                job = pending.pop(done)
-                outcome = _outcome(ray, done, job)
-                job.store.save(outcome)
-                rows.append(outcome.row)
+            pending, rows = {}, []
+            with ExitStack() as claims:
+                for job in self.generator.generate_jobs(args, prev_stage_results):
+                    if claims.enter_context(job.store.claimed(job.job)):
+                        job.store.start(job.job, job.describe(), state="queued")
+                        pending[task.remote(job)] = job
+                while pending:
+                    (done, *_), _ = ray.wait(list(pending), num_returns=1)
+                    job = pending.pop(done)
+                    outcome = _outcome(ray, done, job)
+                    job.store.save(outcome)
+                    rows.append(outcome.row)
             return rows
         finally:
             if started:

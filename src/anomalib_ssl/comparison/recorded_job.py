@@ -54,13 +54,21 @@ class RecordedJob(Job):
     def failure(self, error: str, details: str) -> Outcome:
         """Make the outcome of a failure from its reason on one line and its traceback."""
 
-    def run(self, task_id: int | None = None) -> Row:
-        """Work and keep the outcome."""
-        self.store.start(self.job, self.describe())
-        with quiet(self.store.log(self.job)):
-            outcome = self.attempt(task_id)
-        self.store.save(outcome)
-        return outcome.row
+    def run(self, task_id: int | None = None) -> Row | None:
+        """Work and keep the outcome, unless another process does so, or did meanwhile.
+
+        Returns:
+            The row; None while another process is at it.
+        """
+        with self.store.claimed(self.job) as mine:
+            done = self.store.done().get(self.job)
+            if done or not mine:
+                return done
+            self.store.start(self.job, self.describe())
+            with quiet(self.store.log(self.job)):
+                outcome = self.attempt(task_id)
+            self.store.save(outcome)
+            return outcome.row
 
     def attempt(self, device: int | None = None) -> Outcome:
         """Work, and turn an error into an outcome. Nothing is written, so this may run on another machine."""
@@ -75,12 +83,12 @@ class RecordedJob(Job):
                 torch.cuda.empty_cache()
 
     @staticmethod
-    def collect(results: list[Row]) -> list[Row]:
+    def collect(results: list[Row | None]) -> list[Row | None]:
         """Return the rows as they are: all are written already."""
         return results
 
     @staticmethod
-    def save(results: list[Row]) -> None:
+    def save(results: list[Row | None]) -> None:
         """Do nothing: all rows are written already."""
 
 

@@ -5,16 +5,32 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
-ENTRY_KEYS = {"class_path", "init_args", "label", "seed", "trainer", "data", "pretrained"}
+from anomalib_ssl.file_names import safe_name
+
+ENTRY_KEYS = {
+    "class_path": str,
+    "init_args": dict,
+    "label": str,
+    "seed": int | list,
+    "trainer": dict,
+    "data": dict,
+    "pretrained": bool,
+}
 """What an entry of ``model`` may hold; all but the first two are this package's additions."""
 
 BENCHMARK_KEYS = {"model", "data", "seed", "trainer"}
 """What stands below ``benchmark``; ``trainer`` is this package's addition."""
+
+
+LARGEST_SEED = 2**32 - 1
+
+DEEPEST = 50
+"""Levels of a configuration; more are a YAML file that refers to itself."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +89,11 @@ class Specification:
 
     @property
     def name(self) -> str:
-        """A name that is the same for the same settings: readable first, then a digest.
+        """A name that is the same for the same settings, and safe as a file's: readable first, then a digest.
 
-        Where the data lie is no setting: a benchmark can be resumed after they were moved.
+        Where the data lie is no setting: a benchmark can be resumed after they were moved. Nor is what reports say.
         """
-        settings = asdict(self)
+        settings = {**asdict(self), "label": None, "pretrained": None}
         settings["data"] = {
             "class_path": self.data_class,
             "init_args": {name: value for name, value in self.data_args.items() if name != "root"},
@@ -91,7 +107,7 @@ class Specification:
             f"s{self.seed}",
             digest,
         )
-        return "-".join(str(part) for part in parts if part).replace("/", "_")
+        return safe_name("-".join(str(part) for part in parts if part))
 
 
 def specifications(
@@ -119,14 +135,19 @@ def specifications(
     Raises:
         ValueError: If a key is missing, unknown, or no settings are left.
     """
+    _check_plain(benchmark)
     _check_keys("benchmark", benchmark, BENCHMARK_KEYS, required=("model", "data"))
+    _check_type("trainer", benchmark.get("trainer"), dict)
     data = _with_data(benchmark["data"], root, categories)
     models = list(expand(benchmark["model"]))
     for entry in models:
         _check_keys("an entry of model", entry, ENTRY_KEYS, required=("class_path",))
+        for name, kind in ENTRY_KEYS.items():
+            _check_type(f"{name} of an entry of model", entry.get(name), kind)
     found: dict[str, Specification] = {}
     for datum, entry in product(data, models):
         for trainer in expand(dict(benchmark.get("trainer") or {}) | dict(entry.get("trainer") or {})):
+            _check_type("trainer", trainer, dict)
             common = Specification(
                 model={name: entry[name] for name in ("class_path", "init_args") if name in entry},
                 data={**datum, "init_args": {**datum["init_args"], **(entry.get("data") or {})}},
@@ -135,7 +156,7 @@ def specifications(
                 label=entry.get("label"),
                 pretrained=entry.get("pretrained"),
             )
-            for seed in seeds if seeds is not None else _seeds(entry.get("seed", benchmark.get("seed", 0))):
+            for seed in _seeds(entry.get("seed", benchmark.get("seed", 0)) if seeds is None else seeds):
                 specification = replace(common, seed=seed)
                 found.setdefault(specification.name, specification)
     if not found:
@@ -166,6 +187,8 @@ def _with_data(data: Any, root: str | None, categories: Sequence[str] | None) ->
     found: list[dict[str, Any]] = []
     for datum in expand(data):
         _check_keys("data", datum, {"class_path", "init_args"}, required=("class_path",))
+        _check_type("class_path of data", datum["class_path"], str)
+        _check_type("init_args of data", datum.get("init_args"), dict)
         arguments = dict(datum.get("init_args") or {})
         if root is not None:
             arguments["root"] = root
@@ -177,14 +200,34 @@ def _with_data(data: Any, root: str | None, categories: Sequence[str] | None) ->
 
 def _seeds(value: Any) -> list[int]:
     seeds = [seed for choice in expand(value) for seed in (choice if isinstance(choice, list | tuple) else [choice])]
-    wrong = [seed for seed in seeds if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0]
-    if wrong:
-        msg = f"seed must be a non-negative integer or a list of such, got {wrong[0]!r}."
-        raise ValueError(msg)
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
+            msg = f"seed must be a whole number from 0 to {LARGEST_SEED}, or a list of such, got {seed!r}."
+            raise ValueError(msg)
     return seeds
 
 
-def _check_keys(where: str, value: Any, known: set[str], required: Sequence[str]) -> None:
+def _check_type(where: str, value: Any, kind: Any) -> None:
+    if value is not None and not isinstance(value, kind):
+        msg = f"{where} must be of type {getattr(kind, '__name__', kind)}, got {value!r}."
+        raise ValueError(msg)
+
+
+def _check_plain(value: Any, depth: int = 0) -> None:
+    """Raise unless keys are text, and nothing holds itself, as YAML allows."""
+    if depth > DEEPEST:
+        msg = f"benchmark must not be nested more than {DEEPEST} deep."
+        raise ValueError(msg)
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_type(f"the key {name!r}", name, str)
+            _check_plain(item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_plain(item, depth + 1)
+
+
+def _check_keys(where: str, value: Any, known: Collection[str], required: Sequence[str]) -> None:
     if not isinstance(value, Mapping):
         msg = f"{where} must be a mapping, got {value!r}."
         raise ValueError(msg)  # noqa: TRY004  # a value of a file, not an argument of a call
@@ -192,7 +235,7 @@ def _check_keys(where: str, value: Any, known: set[str], required: Sequence[str]
         if name not in value:
             msg = f"{where} lacks '{name}': {dict(value)!r}."
             raise ValueError(msg)
-    unknown = sorted(set(value) - known)
+    unknown = sorted(set(value) - set(known))
     if unknown:
         msg = f"{where} must have keys among {sorted(known)}, got {unknown[0]!r}."
         raise ValueError(msg)

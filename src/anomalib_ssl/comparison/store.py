@@ -9,13 +9,14 @@
     jobs/NAME.json       state, row, settings and traceback of a job; the log beside it
     pictures/*.npz       anomaly maps of a job, and the images of a category
 
-Several processes of one machine may write at once. A process killed at any moment leaves at most a torn last line,
-which is removed, and a job that counts as not done.
+Several processes of one machine may work in it at once: each claims the job that it does. A process killed at any
+moment leaves at most a torn last line, which is removed, and a job that counts as not done.
 """
 
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +26,13 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from anomalib_ssl.comparison.row import COLUMNS, Row
-from anomalib_ssl.comparison.table import read_rows
+from anomalib_ssl.comparison.table import read_header, read_rows
+from anomalib_ssl.file_names import safe_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,60 +81,121 @@ class Store:
 
     def log(self, job: str) -> Path:
         """Where the output of a job goes."""
-        return self.folder / "jobs" / f"{job}.log"
+        return self.folder / "jobs" / f"{safe_name(job)}.log"
 
     def rows(self) -> list[Row]:
         """Read all rows; of several rows of a job the last one counts."""
         return list({row.job: row for row in read_rows(self.table)}.values()) if self.table.is_file() else []
+
+    def done(self) -> dict[str, Row]:
+        """Read the rows of jobs that need not run again."""
+        return {row.job: row for row in self.rows() if row.status == "ok"}
+
+    @contextmanager
+    def claimed(self, job: str) -> Iterator[bool]:
+        """Claim a job while the context is open; False if another process has it. A claim ends with its process."""
+        path = self.folder / "jobs" / f".{safe_name(job)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def start(self, job: str, description: Mapping[str, Any], state: str = "running") -> None:
         """Note that a job has started, or waits somewhere else."""
         self._write_json(job, {"state": state, **description})
 
     def save(self, outcome: Outcome) -> None:
-        """Keep what a job has left: pictures first, its line of the table last."""
-        for name, content in outcome.pictures.items():
-            if not (self.pictures / name).is_file():
-                write_atomically(self.pictures / name, content)
-        self._write_json(outcome.row.job, {"state": outcome.row.status, "row": asdict(outcome.row), **outcome.details})
-        self._append(outcome.row)
+        """Keep what a job has left, its line of the table first.
+
+        Raises:
+            OSError: If the line cannot be written; the message holds it. What else cannot be written is warned of.
+        """
+        row = outcome.row
+        try:
+            self.append(row)
+        except OSError as error:
+            msg = f"'{self.table}' cannot be written ({error}). It lacks the row {_line(row.cells()).decode().strip()}"
+            raise OSError(msg) from error
+        try:
+            self._write_json(row.job, {"state": row.status, "row": asdict(row), **outcome.details})
+            for name, content in outcome.pictures.items():
+                if not (self.pictures / name).is_file():
+                    write_atomically(self.pictures / name, content)
+        except OSError as error:
+            logger.warning("%s: details or pictures cannot be kept: %s", row.job, error)
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Read the JSON files of all jobs by name, in the order in which they were written last."""
         files = sorted((self.folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+        found = {}
+        for path in files:
+            state = _read_json(path)
+            if isinstance(state.get("state"), str) and isinstance(state.get("row", {}), dict):
+                found[str(state.get("job", path.stem))] = state
+            else:
+                logger.warning("%s is left out: it does not tell the state of a job.", path)
+        return found
 
     def heal(self) -> None:
-        """Append rows of jobs that ended, but whose process was killed before it could do so."""
-        listed = {row.job for row in self.rows() if row.status == "ok"}
+        """Append rows of jobs that ended, but whose process was killed before it could do so.
+
+        Raises:
+            ValueError: If the table has other columns than this version writes.
+        """
+        if self.table.is_file() and read_header(self.table) not in ([], list(COLUMNS)):
+            msg = f"'{self.table}' has other columns than this version writes; use another output folder."
+            raise ValueError(msg)
+        listed = self.done()
         for job, state in self.states().items():
             if state["state"] == "ok" and job not in listed:
-                self._append(Row(**state["row"]))
+                try:
+                    cells = Row(**state["row"]).cells()
+                    self.append(Row.from_cells(dict(zip(COLUMNS, cells, strict=True))))
+                except (KeyError, TypeError, ValueError) as error:
+                    logger.warning("jobs/%s.json is left out: it holds no row (%s).", safe_name(job), error)
 
-    def _write_json(self, job: str, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=2, default=str)
-        write_atomically(self.folder / "jobs" / f"{job}.json", text.encode())
-
-    def _append(self, row: Row) -> None:
+    def append(self, row: Row) -> None:
+        """Add a line to the table."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.table) as file:
             file.seek(0)
             content = file.read()
-            if content and not content.endswith(b"\n"):  # torn by a killed process
-                file.truncate(content.rfind(b"\n") + 1)
+            end = b""
+            if content and not content.endswith(b"\n"):
+                torn = content[content.rfind(b"\n") + 1 :]
+                if len(next(csv.reader([torn.decode(errors="replace")]))) == len(COLUMNS):
+                    end = b"\n"
+                else:  # by a killed process: the row is in the JSON file of its job
+                    file.truncate(len(content) - len(torn))
             header = b"" if b"\n" in content else _line(COLUMNS)
-            if not header and content.split(b"\n", 1)[0] + b"\n" != _line(COLUMNS):
-                msg = f"'{self.table}' has other columns than this version writes; use another output folder."
-                raise ValueError(msg)
-            file.write(header + _line(row.cells()))
+            file.write(end + header + _line(row.cells()))
             file.flush()
             os.fsync(file.fileno())
+
+    def _write_json(self, job: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps({"job": job, **content}, indent=2, default=str)
+        write_atomically(self.folder / "jobs" / f"{safe_name(job)}.json", text.encode())
 
 
 def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of a file of pictures."""
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # an unreadable one, or one that holds something else
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_atomically(path: Path, content: bytes) -> None:
