@@ -40,7 +40,7 @@ def report(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_every_problem_is_named(evidence: dict[str, Any], problems: list[str]) -> None:
-    found = doctor.diagnose(evidence)
+    found = doctor.problems_of(evidence)
     assert len(found) == len(problems)
     assert all(expected in actual for expected, actual in zip(problems, found, strict=True))
 
@@ -53,6 +53,17 @@ def test_exit_code_and_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(doctor, "run_probe", lambda: report(models={"CutPaste": WELL | {"get_model": ""}}))
     assert doctor.doctor() == 1
     assert "not what anomalib finds by get_model" in capsys.readouterr().out
+
+
+def test_foreign_text_is_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """``[/x]`` closes a tag that was never opened: Rich would raise."""
+    strange = "[/x] [red]"
+    packages = [doctor.Package(strange, strange, strange, strange)]
+    monkeypatch.setattr(doctor, "required_packages", lambda: packages)
+    found = report(models={strange: WELL | {"get_model": strange}}, devices={strange: strange}, messages=[strange])
+    monkeypatch.setattr(doctor, "run_probe", lambda: found | {"registered": strange})
+    assert doctor.doctor() == 1
+    assert capsys.readouterr().out.count(strange) >= 8
 
 
 def test_versions_are_compared_with_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +89,6 @@ def test_versions_are_compared_with_the_metadata(monkeypatch: pytest.MonkeyPatch
 def test_a_probe_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "probe.py").write_text("raise SystemExit('killed')")
     monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
-    assert doctor.diagnose(doctor.run_probe()) == [
+    assert doctor.problems_of(doctor.run_probe()) == [
         "anomalib cannot be imported: a fresh Python process failed with exit code 1: killed",
     ]

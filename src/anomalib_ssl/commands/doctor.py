@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from anomalib_ssl import startup
 
@@ -47,14 +50,14 @@ def doctor() -> int:
     with console.status("Importing anomalib in a fresh process, as `anomalib train` does ..."):
         report = run_probe()
     console.print(_table("Devices", ["device", "description"], list(report["devices"].items())))
-    console.print(f"\n[bold]Registration[/bold]: {report['registered'] or 'off'}\n", highlight=False)
+    console.print(f"\n[bold]Registration[/bold]: {escape(report['registered'] or 'off')}\n", highlight=False)
     if report["models"]:
-        rows = [(name, *(_mark(path) for path in found.values())) for name, found in report["models"].items()]
+        rows = [(name, *map(_mark, found.values())) for name, found in report["models"].items()]
         console.print(_table("Models", ["name", *next(iter(report["models"].values()))], rows))
 
-    problems = [package.problem for package in packages if package.problem] + diagnose(report)
+    problems = [package.problem for package in packages if package.problem] + problems_of(report)
     for problem in problems:
-        console.print(f"[red]✗[/red] {problem}", highlight=False, soft_wrap=True)
+        console.print(f"[red]✗[/red] {escape(problem)}", highlight=False, soft_wrap=True)
     if not problems:
         console.print("[green]✓[/green] anomalib finds every model of this package.", highlight=False)
     return 1 if problems else 0
@@ -104,7 +107,7 @@ def run_probe() -> dict[str, Any]:
     return report
 
 
-def diagnose(report: dict[str, Any]) -> list[str]:
+def problems_of(report: dict[str, Any]) -> list[str]:
     """Say what is wrong, and what to do about it.
 
     Args:
@@ -132,16 +135,16 @@ def diagnose(report: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _mark(path: str) -> str:
+def _mark(path: str) -> Text:
     """Show the result of a look-up: found, or what was found instead."""
-    return "[green]found[/green]" if path.startswith("anomalib_ssl.") else f"[red]{path or 'not found'}[/red]"
+    return Text("found", "green") if path.startswith("anomalib_ssl.") else Text(path or "not found", "red")
 
 
-def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> Table:
-    """Make a table of strings."""
+def _table(title: str, columns: list[str], rows: Sequence[tuple[str | Text, ...]]) -> Table:
+    """Make a table; what others have named stays as it is, no markup."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return table
