@@ -33,16 +33,15 @@ PATIENCE = 60.0
 COMMANDS = {
     "benchmark": "Run many models and keep every result.",
     "demo": "Train a model on generated images, without any download.",
-    "diagnose": "Compare a trained autoencoder with a projection.",
     "doctor": "Check the installation and what anomalib sees of it.",
+    "inspect": "Draw what a trained model does inside.",
     "preview": "Draw a picture of what an augmentation does to images.",
-    "refine": "Draw a picture of how SSM refines its masks.",
     "report": "Make tables, plots and a gallery of results.",
     "tune": "Choose the patches of CutPaste by unlabelled images.",
 }
 """What each subcommand does; it is the function of its name in the module of its name in ``anomalib_ssl.commands``."""
 
-POSITIONAL = {"report": "results"}
+POSITIONAL = {"inspect": "images", "report": "results"}
 """Arguments, lists of paths, that are given without a flag."""
 
 

@@ -12,27 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from anomalib.data import AnomalibDataModule
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torchvision.transforms.v2 import functional
 
 import anomalib_ssl.augmentations
 from anomalib_ssl.augmentations import Augmentation
 from anomalib_ssl.checks import check_choice, check_output, check_whole
 from anomalib_ssl.image_files import find_images, read_image
+from anomalib_ssl.inspection import HIGHLIGHT, Column, draw
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_AUGMENTATIONS = ("CutPaste", "CutPasteScar")
-
-CELL = 2.0
-"""Side of one picture of the grid, in inches."""
-
-HIGHLIGHT = (1.0, 0.45, 0.1)
-"""sRGB colour of the mask."""
 
 
 def preview(
@@ -69,14 +61,15 @@ def preview(
     chosen = [_augmentation(name) for name in ([augmentations] if isinstance(augmentations, str) else augmentations)]
     images = _images(data, category, rows, image_size, seed)
 
-    columns: list[tuple[str, torch.Tensor, torch.Tensor | None]] = [("input", images, None)]
+    columns = [Column("input", images)]
     for augmentation in chosen:
         name = type(augmentation).__name__
         # A generator of its own, so that a column does not depend on the columns beside it.
         generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{seed}".encode()))
-        columns.append((name, *augmentation(images, generator=generator)))
+        augmented, masks = augmentation(images, generator=generator)
+        columns += [Column(name, augmented), Column("mask", _highlighted(augmented, masks))]
     # No metadata: the file's bytes say what was drawn and nothing else.
-    _draw(columns).savefig(output, format="png", metadata={"Software": None})
+    draw(columns).savefig(output, format="png", metadata={"Software": None})
     logger.info("Wrote %s", output)
     return output
 
@@ -130,33 +123,8 @@ def _images(
     )
 
 
-def _draw(columns: list[tuple[str, torch.Tensor, torch.Tensor | None]]) -> Figure:
-    """Lay out titled columns of images (rows, 3, H, W), each with its masks (rows, 1, H, W) beside it."""
-    panels: list[tuple[str, npt.NDArray[np.float32]]] = []
-    for title, images, masks in columns:
-        pictures = images.permute(0, 2, 3, 1).numpy()
-        panels.append((title, pictures))
-        if masks is not None:
-            panels.append(("mask", _highlighted(pictures, masks.permute(0, 2, 3, 1).numpy())))
-    rows = len(panels[0][1])
-    head, gap = 0.32, 0.06
-    width, height = len(panels) * CELL + gap, rows * CELL + head + gap
-    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    for column, (title, pictures) in enumerate(panels):
-        for row, picture in enumerate(pictures):
-            left, bottom = column * CELL + gap, (rows - 1 - row) * CELL + gap
-            box = (left / width, bottom / height, (CELL - gap) / width, (CELL - gap) / height)
-            axes: Axes = figure.add_axes(box)
-            axes.imshow(picture, interpolation="antialiased")
-            axes.set_axis_off()
-            if row == 0:
-                colour = "0.45" if title == "mask" else "0.1"
-                axes.set_title(title, fontsize=11, color=colour, pad=5)
-    return figure
-
-
-def _highlighted(pictures: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Fade pictures (rows, H, W, 3) to grey and paint the masked pixels (rows, H, W, 1) over them."""
-    grey = pictures.mean(axis=-1, keepdims=True)
-    painted = np.asarray(HIGHLIGHT, np.float32) * (0.6 + 0.4 * grey)
-    return np.where(masks, painted, 0.25 + 0.45 * grey).astype(np.float32)
+def _highlighted(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Fade images (rows, 3, H, W) to grey and paint the masked pixels (rows, 1, H, W) over them."""
+    grey = images.mean(dim=1, keepdim=True)
+    painted = torch.tensor(HIGHLIGHT).view(3, 1, 1) * (0.6 + 0.4 * grey)
+    return torch.where(masks, painted, 0.25 + 0.45 * grey)

@@ -20,6 +20,7 @@ from torch import nn
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_ssl.checks import check_size, check_whole
+from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.training.budget import UpdateBudget
 from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     Base = AnomalibModule
 else:
     Base = object
+
+MODEL = "anomalib_ssl_model"
+"""Key of a checkpoint with the name of the model's class."""
 
 ONNX_OPSET = 18
 """Operator set of exported graphs."""
@@ -206,6 +210,21 @@ class SelfSupervisedMixin(Base):
         del images
         return {}
 
+    def inspect(self, images: torch.Tensor) -> Inspection:
+        """Show what the model does inside; to be called in :meth:`scoring_mode` and without gradients.
+
+        Random numbers come from torch's global generators, as in training.
+
+        Args:
+            images: Shape (B, 3, H, W), values in [0, 1], on the model's device.
+
+        Returns:
+            Pictures and numbers: here the map and the score of each image; models show what is theirs.
+        """
+        scored = self.model(images)
+        numbers = [{"image": str(row), "score": score} for row, score in enumerate(scored.pred_score.tolist(), start=1)]
+        return Inspection([Column("input", images), scored_map(images, scored)], numbers)
+
     @contextmanager
     def scoring_mode(self) -> Iterator[None]:
         """Evaluation mode in full precision: scores compare small distances, and exported models have it too."""
@@ -246,8 +265,9 @@ class SelfSupervisedMixin(Base):
         return scored
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint hold what scoring needs."""
+        """Let a checkpoint hold what scoring needs, and say of which model it is."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint[MODEL] = type(self).__name__
         trainer = getattr(self, "_trainer", None)
         if trainer is not None and self._scoring_state is not None:
             self._scoring_state.complete(trainer, self, checkpoint)

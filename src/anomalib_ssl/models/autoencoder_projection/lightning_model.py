@@ -22,7 +22,8 @@ from torchmetrics.classification import BinaryAUROC
 from anomalib_ssl.augmentations import LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
-from anomalib_ssl.models.autoencoder_projection import diagnostics
+from anomalib_ssl.inspection import Inspection
+from anomalib_ssl.models.autoencoder_projection import inspection
 from anomalib_ssl.models.autoencoder_projection.loss import ProjectionLoss
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder, check_sides
 from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
@@ -232,20 +233,9 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
                     raise ValueError(msg)
         return {"loss": total / count, "pixel_AUROC": auroc.compute()}
 
-    def diagnose(self, images: torch.Tensor, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
-        """Compare the autoencoder with an orthogonal projection, in evaluation mode.
-
-        Args:
-            images: Clean images, best ones that were not trained on, shape (B, 3, H, W), values in [0, 1].
-            generator: Source of randomness for corruptions and derivatives, on the images' device.
-
-        Returns:
-            One value an image (B,) for each of the properties in
-            :mod:`~anomalib_ssl.models.autoencoder_projection.diagnostics`.
-        """
-        with self.scoring_mode():
-            corrupted, masks = replace(self.corruption, p=1.0)(images, generator)
-            return diagnostics.measure(self.model.autoencoder, images, corrupted, masks, generator)
+    def inspect(self, images: torch.Tensor) -> Inspection:
+        """Show what becomes of images and of corrupted ones, beside what an orthogonal projection would do."""
+        return inspection.inspect(self.model, replace(self.corruption, p=1.0), images)
 
     def score_batch(self, batch: Batch) -> Batch:
         """Score a batch, and keep its reconstructions for the visualizer: no second pass for a picture."""

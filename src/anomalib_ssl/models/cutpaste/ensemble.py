@@ -59,6 +59,10 @@ class CutPasteEnsemble(nn.Module):
             anomaly_map=torch.stack([batch.anomaly_map for batch in batches]).mean(dim=0),
         )
 
+    def classify(self, images: torch.Tensor) -> torch.Tensor:
+        """The mean of all members' logits (B, num_classes) of images (B, 3, H, W) in [0, 1]."""
+        return torch.stack([member.network.classify(images) for member in self._typed_members()]).mean(dim=0)
+
     def fit(self, images: Iterable[torch.Tensor]) -> None:
         """Fit each member's density, then the scale of its scores.
 

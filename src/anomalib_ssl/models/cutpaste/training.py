@@ -15,9 +15,10 @@ from torch import nn
 from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_choice, check_number, check_whole
+from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
-from anomalib_ssl.models.cutpaste.views import CutPasteViews
+from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
 from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
@@ -148,3 +149,19 @@ class CutPasteTraining(SelfSupervisedMixin):
             optimizer, total_updates(self.trainer), self.freeze_updates, (1.0, self.finetune_lr / self.lr)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def inspect(self, images: torch.Tensor) -> Inspection:
+        """Show views as training makes them, and below each what the classifier takes it for."""
+        names = VARIANTS[self.views.variant]
+        views, _ = self.views(images)
+        chances = self.model.classify(views).softmax(dim=1).unflatten(0, (len(names), -1))
+        columns, numbers = [Column("input", images)], []
+        for label, (name, view, chance) in enumerate(zip(names, views.split(len(images)), chances, strict=True)):
+            best, guess = chance.max(dim=1)
+            words = [f"{names[k]} {p:.0%}" for k, p in zip(guess.tolist(), best.tolist(), strict=True)]
+            columns.append(Column(name, view, words))
+            means = zip(names, chance.mean(dim=0).tolist(), strict=True)
+            accuracy = (guess == label).float().mean()
+            numbers.append({"view": name, "accuracy": float(accuracy), **{f"p({other})": p for other, p in means}})
+        note = "p(...): mean probability that the classifier gives"
+        return Inspection([*columns, scored_map(images, self.model(images))], numbers, note)

@@ -22,8 +22,13 @@ from anomalib_ssl.augmentations import (
 )
 from anomalib_ssl.checks import check_choice
 
-VARIANTS = ("normal", "scar", "union", "3way")
-"""Names of the pretext tasks."""
+VARIANTS = {
+    "normal": ("normal", "patch"),
+    "scar": ("normal", "scar"),
+    "union": ("normal", "patch or scar"),
+    "3way": ("normal", "patch", "scar"),
+}
+"""Names of an image's views by that of the pretext task."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class CutPasteViews:
     @property
     def num_classes(self) -> int:
         """Number of views of an image, and of labels."""
-        return 3 if self.variant == "3way" else 2
+        return len(VARIANTS[self.variant])
 
     def __call__(
         self,

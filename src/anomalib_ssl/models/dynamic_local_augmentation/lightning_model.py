@@ -21,7 +21,8 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from anomalib_ssl.augmentations import LocalAugmentation
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
-from anomalib_ssl.models.dynamic_local_augmentation import held_out
+from anomalib_ssl.inspection import Inspection
+from anomalib_ssl.models.dynamic_local_augmentation import held_out, inspection
 from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMonitor, spread
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DynamicLocalAugmentationModel
@@ -228,6 +229,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         """
         with self.scoring_mode():
             return held_out.measure(self.model, images, self.local)
+
+    def inspect(self, images: torch.Tensor) -> Inspection:
+        """Show what training compares, and how far each stage is from normal."""
+        return inspection.inspect(self.model, self.training_views(images), images)
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
         """Export to ONNX, also on the way to OpenVINO.

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from anomalib.data import Batch
+from anomalib.data import Batch, InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_ssl.checks import check_number
+from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import random_masks
 from anomalib_ssl.models.ssm.torch_model import SSMModel
@@ -28,6 +29,10 @@ WEIGHT_DECAY = 1e-5
 
 LR_DROPS = (0.3, 0.6, 0.9)
 """Shares of the budget at which the learning rate falls to a tenth: epochs 15, 30 and 45 of 50 in the authors' code."""
+
+
+COVER = 0.25
+"""How much is left of the brightness of hidden pixels in pictures."""
 
 
 class SSM(SelfSupervisedMixin, AnomalibModule):
@@ -148,3 +153,29 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         # A function of the update alone: a run resumed with a larger budget follows the longer schedule.
         schedule = LambdaLR(optimizer, lambda update: 0.1 ** sum(update >= share * total for share in LR_DROPS))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def inspect(self, images: torch.Tensor) -> Inspection:
+        """Show pass by pass what is hidden, restored and different, all at the largest cells.
+
+        A line bounds what is not uncovered yet.
+        """
+        columns = [Column("input", images)]
+        numbers: list[dict[str, float | str]] = []
+        passes = self.model.refine(images)
+        for number, one in enumerate(passes, start=1):
+            visible, restored, error = one.masks[-1, 0], one.restored[-1], one.errors[-1]
+            hidden, share = 1 - one.uncovered, one.uncovered.mean(dim=(1, 2, 3))
+            shares = [f"{value:.0%} uncovered" for value in share.tolist()]
+            shown = images * (COVER + (1 - COVER) * visible)
+            columns.append(Column(f"pass {number}: hidden", shown, shares, outlined=hidden))
+            columns += [Column("restored", restored), Column("error", error)]
+            values = {
+                "uncovered": share.mean(),
+                "error where hidden": (error * hidden).sum() / hidden.sum().clamp(min=1),
+                "mean of the map": one.anomaly_map.mean(),
+                "mean score": one.anomaly_map.amax(dim=(1, 2, 3)).mean(),
+            }
+            numbers.append({"pass": str(number), **{name: float(value) for name, value in values.items()}})
+        last = passes[-1].anomaly_map
+        scored = InferenceBatch(pred_score=last.amax(dim=(1, 2, 3)), anomaly_map=last)
+        return Inspection([*columns, scored_map(images, scored)], numbers)

@@ -18,6 +18,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from anomalib_ssl.checks import check_flag, check_number, check_whole
+from anomalib_ssl.inspection import Inspection
+from anomalib_ssl.models.st_ssad import inspection
 from anomalib_ssl.models.st_ssad.augmentation import TunableAugmentation
 from anomalib_ssl.models.st_ssad.bilevel import tell_apart
 from anomalib_ssl.models.st_ssad.image_pool import read_pools
@@ -221,6 +223,10 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
             torch.optim.SGD(self.model.parameters(), lr=self.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
             torch.optim.Adam(self.augmentation.parameters(), lr=self.tuning_lr),
         ]
+
+    def inspect(self, images: torch.Tensor) -> Inspection:
+        """Show the augmentation as its tuning began and as it is now, and the scores of what it makes of images."""
+        return inspection.inspect(self.model, self.tuning, self.transductive, images)
 
     def on_test_epoch_end(self) -> None:
         """Say among the results whether test images took part in the training."""

@@ -1,0 +1,71 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Trained models from their checkpoints, whichever model it is."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anomalib_ssl import models
+from anomalib_ssl.checks import check_choice
+from anomalib_ssl.scoring import Fitted
+from anomalib_ssl.training.mixin import MODEL, SelfSupervisedMixin
+
+
+def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervisedMixin:
+    """Load a trained model to score with: in evaluation mode, on the GPU if there is one.
+
+    Args:
+        path: The checkpoint.
+        model: Name of the model, that of its class or in snake case. Defaults to what the checkpoint says, which older
+            ones do not.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or not one of this model, or was written while a run broke off.
+    """
+    saved = _read(Path(path))
+    names = {name.lower(): name for name in models.__all__}
+    if model is not None:
+        model = names.get(model.replace("_", "").lower(), model)
+        check_choice("model", model, models.__all__)
+    allowed = models.__all__ if model is None else [model]
+    name = saved.get(MODEL, model)
+    if name is None:
+        msg = f"ckpt_path: '{path}' does not say of which model it is; model must, as one of {sorted(allowed)}."
+        raise ValueError(msg)
+    if name not in allowed:
+        msg = f"ckpt_path: '{path}' is a checkpoint of {name}, not of {' or '.join(sorted(allowed))}."
+        raise ValueError(msg)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        loaded: SelfSupervisedMixin = getattr(models, name).load_from_checkpoint(path, map_location=device)
+    except Exception as error:  # whatever a model fails with on what belongs to another one
+        reason = str(error).strip().partition("\n")[0]
+        msg = f"ckpt_path: '{path}' is no checkpoint of {name}: {reason}"
+        raise ValueError(msg) from error
+    fitted = [part.is_fitted for part in loaded.modules() if isinstance(part, Fitted)]
+    if fitted and not any(fitted):
+        msg = f"ckpt_path: '{path}' was written while a run broke off, and is not for scoring: train on from it."
+        raise ValueError(msg)
+    return loaded.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint holds."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        msg = f"ckpt_path: '{path}' is no file that can be read: {error.strerror}."
+        raise (FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError)(msg) from error
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # all kinds of them, whose words say nothing to the user
+        msg = f"ckpt_path: '{path}' is no checkpoint, or not all of one: torch cannot load it."
+        raise ValueError(msg) from error
+    if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
+        msg = f"ckpt_path: '{path}' is no checkpoint of a model of anomalib: it holds something else."
+        raise ValueError(msg)
+    return saved
