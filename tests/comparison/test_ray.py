@@ -59,7 +59,7 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def cluster():
     """A local Ray with room for two tasks."""
-    import ray  # noqa: PLC0415  # takes seconds
+    import ray  # takes seconds
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[Work.__module__])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)

@@ -17,7 +17,7 @@ from lightning import Trainer, seed_everything
 
 from anomalib_ssl.comparison import environment
 from anomalib_ssl.comparison.building import build
-from anomalib_ssl.comparison.evaluation import evaluator
+from anomalib_ssl.comparison.evaluation import RawScores, evaluator
 from anomalib_ssl.comparison.measurement import PeakMemory, num_parameters, test_images, throughput
 from anomalib_ssl.comparison.pictures import PictureCollector
 from anomalib_ssl.comparison.recorded_job import RecordedJob
@@ -75,6 +75,7 @@ class BenchmarkJob(RecordedJob):
                 accelerator=specification.accelerator,
                 devices=[device or 0] if hardware.type == "cuda" else 1,
                 default_root_dir=folder,
+                callbacks=[RawScores()],
                 **(SILENT | specification.trainer),
             )
             clock.restart()

@@ -20,7 +20,7 @@ from anomalib_ssl.training.images.transforms import steps
 
 
 class PictureCollector(Visualizer):
-    """Takes the place of a model's visualizer: it sees each test batch with its final scores and maps.
+    """Takes the place of a model's visualizer: it sees each test batch with its raw scores and its final maps.
 
     Args:
         size: Side of the copies in pixels; 0 keeps none.
@@ -55,7 +55,7 @@ class PictureCollector(Visualizer):
             masks = adaptive_max_pool2d(_with_channel(outputs.gt_mask), shape)
             self._masks.extend((masks > 0).squeeze(1).cpu().numpy())
         self._paths.extend(str(path) for path in outputs.image_path)
-        self._scores.extend(outputs.pred_score.detach().float().reshape(-1).cpu().tolist())
+        self._scores.extend(outputs.raw_score.reshape(-1).cpu().tolist())
         self._labels.extend(outputs.gt_label.reshape(-1).bool().cpu().tolist())
 
     def files(self, job: str, category: str, pre_processor: Any) -> dict[str, bytes]:
