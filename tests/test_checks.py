@@ -17,6 +17,7 @@ from anomalib_ssl.checks import (
     check_flag,
     check_images,
     check_number,
+    check_output,
     check_range,
     check_size,
     check_whole,
@@ -141,3 +142,31 @@ def test_batches_without_pixels_are_refused(shape):
     with pytest.raises(ValueError, match=re.escape(str(shape))) as error:
         check_images(torch.zeros(shape))
     assert "images must have the shape (B, C, H, W), every dimension at least 1" in str(error.value)
+
+
+def test_outputs_that_can_be_written(tmp_path):
+    check_output("output", tmp_path / "new/page.PNG", (".png",))
+    check_output("output", str(tmp_path / "runs"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "runs"], "nothing but folders is made"
+    (tmp_path / "kept.png").write_bytes(b"x")
+    check_output("output", tmp_path / "kept.png", (".png",))
+    assert (tmp_path / "kept.png").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("path", "suffixes", "message"),
+    [
+        ("page.jpg", (".png",), "output must name a .png file, got"),
+        ("page.yam", (".yaml", ".yml"), "output must name a .yaml or .yml file, got"),
+        ("file/page.png", (".png",), "output must be a file that can be written, got"),
+        ("file", (), "output must be a folder that can be written, got"),
+        ("folder.png", (".png",), "output must be a file that can be written, got"),
+        ("x" * 300, (), "output must be a folder that can be written, got"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_named(tmp_path, path, suffixes, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match=message) as error:
+        check_output("output", tmp_path / path, suffixes)
+    assert str(tmp_path / path) in str(error.value)
