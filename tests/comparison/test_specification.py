@@ -77,6 +77,15 @@ def test_overrides():
     ]
 
 
+def test_all_categories_of_a_root(tmp_path):
+    for folder in ("b/train/good", "b/ground_truth/x", "a/train/good", "a/ground_truth/x", "c/train/good", "d"):
+        (tmp_path / folder).mkdir(parents=True)
+    jobs = specifications({"model": {"class_path": "Padim"}, "data": DATA}, "cpu", str(tmp_path), "all")
+    assert list(dict.fromkeys(job.category for job in jobs)) == ["a", "b"], "those with masks"
+    with pytest.raises(ValueError, match="categories='all' needs a root with folders"):
+        specifications({"model": {"class_path": "Padim"}, "data": DATA}, "cpu", str(tmp_path / "c"), "all")
+
+
 def test_names_tell_settings_apart_but_not_where_the_data_are():
     base = Specification(
         {"class_path": "Padim"}, {"class_path": "MVTecAD", "init_args": {"root": "a", "category": "b"}}

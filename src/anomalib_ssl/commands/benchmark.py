@@ -38,7 +38,7 @@ def benchmark(
     runner: Literal["auto", "serial", "parallel", "ray"] = "auto",
     workers: int | None = None,
     data_root: str | None = None,
-    categories: list[str] | None = None,
+    categories: list[str] | Literal["all"] | None = None,
     seeds: list[int] | None = None,
     throughput_batch_size: int = 16,
     picture_size: int = 128,
@@ -64,7 +64,8 @@ def benchmark(
             ``ray`` for a Ray cluster; ``auto`` is parallel where there are several GPUs.
         workers: Processes of the parallel runner. Defaults to the number of GPUs.
         data_root: Folder of the data, in place of the one in the configuration.
-        categories: Categories, in place of those in the configuration.
+        categories: Categories, in place of those in the configuration; ``all`` for every folder of the root in MVTec
+            layout with masks.
         seeds: Seeds, in place of those in the configuration.
         throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
         picture_size: Side in pixels of the anomaly maps kept for the gallery of a report; 0 keeps none.

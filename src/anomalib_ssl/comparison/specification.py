@@ -8,7 +8,8 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from anomalib_ssl.file_names import safe_name
 
@@ -114,7 +115,7 @@ def specifications(
     benchmark: Mapping[str, Any],
     accelerator: str = "cpu",
     root: str | None = None,
-    categories: Sequence[str] | None = None,
+    categories: Sequence[str] | Literal["all"] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Specification]:
     """List the jobs of a configuration: for each category all models, and for each model all seeds.
@@ -126,7 +127,8 @@ def specifications(
             datamodule's, such as ``train_batch_size``), ``label`` and ``pretrained``.
         accelerator: ``cpu`` or ``cuda``.
         root: Folder of the data, in place of the one in the configuration.
-        categories: Categories, in place of those in the configuration.
+        categories: Categories, in place of those in the configuration; ``all`` for all folders of the root in MVTec
+            layout with masks.
         seeds: Seeds, in place of those in the configuration.
 
     Returns:
@@ -183,7 +185,7 @@ def expand(value: Any) -> Iterator[Any]:
             yield dict(zip(value, combination, strict=True))
 
 
-def _with_data(data: Any, root: str | None, categories: Sequence[str] | None) -> list[dict[str, Any]]:
+def _with_data(data: Any, root: str | None, categories: Sequence[str] | str | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for datum in expand(data):
         _check_keys("data", datum, {"class_path", "init_args"}, required=("class_path",))
@@ -192,9 +194,20 @@ def _with_data(data: Any, root: str | None, categories: Sequence[str] | None) ->
         arguments = dict(datum.get("init_args") or {})
         if root is not None:
             arguments["root"] = root
-        chosen = categories if categories is not None else [arguments.get("category")]
+        chosen = [arguments.get("category")] if categories is None else categories
+        if chosen == "all":
+            chosen = _all_categories(arguments.get("root"))
         own = [arguments if category is None else {**arguments, "category": category} for category in chosen]
         found.extend({**datum, "init_args": one} for one in own)
+    return found
+
+
+def _all_categories(root: Any) -> list[str]:
+    folders = sorted(Path(root or "").iterdir()) if root and Path(root).is_dir() else []
+    found = [path.name for path in folders if all((path / part).is_dir() for part in ("train/good", "ground_truth"))]
+    if not found:
+        msg = f"categories='all' needs a root with folders CATEGORY/train/good and CATEGORY/ground_truth, got {root!r}."
+        raise ValueError(msg)
     return found
 
 
