@@ -45,6 +45,11 @@ def pictures(job, model, category):
     return {f"{job}.npz": arrays, f"MVTecAD-{category}.images.npz": images}
 
 
+@pytest.fixture(scope="session", name="pictures")
+def pictures_fixture():
+    return pictures
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Four models on three categories: SSM with one seed, STSSAD without the last category, and a failed job."""

@@ -6,12 +6,15 @@
 import csv
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anomalib_ssl.comparison.row import METRICS, Row
 from anomalib_ssl.comparison.store import Outcome, Store
+from anomalib_ssl.file_names import safe_name
+from anomalib_ssl.report import formatting
 from anomalib_ssl.report.contenders import contenders
 from anomalib_ssl.report.published import beside, published
 from anomalib_ssl.report.reading import Result, read_results
@@ -25,8 +28,14 @@ def tables_of(rows):
     return tables
 
 
-def table_of(tables, metric="image_AUROC"):
-    return next(table for table in tables.metrics if table.metric == metric)
+def lines_of(tables, metric="image_AUROC"):
+    return {name: cells for name, _, cells in tables.lines(metric)}
+
+
+def overall(tables, metric="image_AUROC"):
+    """The scores over all categories, by what tables call the contenders."""
+    place = tables.metrics.index(metric)
+    return {contender.title: cells[place] for contender, cells in tables.overview()}
 
 
 def row(model="CutPaste", category="bottle", seed=0, **values):
@@ -44,39 +53,41 @@ def row(model="CutPaste", category="bottle", seed=0, **values):
 
 def test_means_and_deviations_agree_with_numpy(folder):
     tables = dataset_tables("MVTecAD", contenders(read_results([folder]))["MVTecAD"])
-    table = table_of(tables)
-    lines = {line.name: line.cells for line in table.lines}
+    lines = lines_of(tables)
     assert list(lines) == ["carpet", "bottle", "metal_nut", "texture", "object", "mean"]
-    for column, model in enumerate(contender.model for contender in table.contenders):
+    for column, model in enumerate(contender.row.model for contender in tables.contenders):
         scores = np.array(
             [[score(model, name, seed) for name in ("carpet", "bottle", "metal_nut")] for seed in range(3)]
         )
         seeds = 1 if model == "SSM" else 3
         scores = scores[:seeds]
         for name, chosen in (("bottle", [1]), ("texture", [0]), ("object", [1, 2]), ("mean", [0, 1, 2])):
-            figure = lines[name][column].figure
+            cell = lines[name][column]
             if model == "STSSAD" and 2 in chosen:
-                assert figure is None, "a mean lacks nothing, or is not given"
+                assert np.isnan(cell.mean), "a mean lacks nothing, or is not given"
                 continue
             means = scores[:, chosen].mean(axis=1)
-            assert figure.mean == pytest.approx(means.mean())
-            assert figure.seeds == seeds
-            assert figure.std == (None if seeds == 1 else pytest.approx(means.std(ddof=1)))
-    overview = {line.contender.model: line for line in tables.overview}
-    assert overview["STSSAD"].scores["image_AUROC"] is None
-    assert (overview["STSSAD"].covered, overview["CutPaste"].covered) == (2, 3)
+            assert cell.mean == pytest.approx(means.mean())
+            assert cell.runs == seeds
+            assert cell.std == (pytest.approx(np.nan if seeds == 1 else means.std(ddof=1), nan_ok=True))
+    assert np.isnan(overall(tables)["STSSAD"].mean)
+    assert overall(tables)["CutPaste"].mean == lines["mean"][0].mean
+
+
+CATEGORIES = ("carpet", "bottle", "metal_nut")
 
 
 def score(model, category, seed):
     numbers = {"CutPaste": 0.90, "SSM": 0.85, "Patchcore": 0.99, "STSSAD": 0.95}
-    return numbers[model] + 0.003 * ["carpet", "bottle", "metal_nut"].index(category) + 0.001 * seed
+    return numbers[model] + 0.003 * CATEGORIES.index(category) + 0.001 * seed
 
 
 def test_groups_are_apart_and_the_best_is_that_of_its_group(folder):
     tables = dataset_tables("MVTecAD", contenders(read_results([folder]))["MVTecAD"])
-    assert [line.contender.model for line in tables.overview] == ["CutPaste", "SSM", "Patchcore", "STSSAD"]
-    assert [line.contender.group for line in tables.overview] == [(False, False)] * 2 + [(False, True), (True, False)]
-    assert [sorted(line.best) for line in tables.overview] == [["image_AUROC", "pixel_AUROC"], [], [], []]
+    assert [contender.row.model for contender in tables.contenders] == ["CutPaste", "SSM", "Patchcore", "STSSAD"]
+    assert [contender.group for contender in tables.contenders] == [(False, False)] * 2 + [(False, True), (True, False)]
+    best = [[cell.best for cell in cells] for _, cells in tables.overview()]
+    assert best == [[True, True], [False, False], [False, False], [False, False]]
 
 
 @pytest.mark.parametrize(
@@ -95,11 +106,10 @@ def test_groups_are_apart_and_the_best_is_that_of_its_group(folder):
 )
 def test_different_settings_are_never_averaged(different):
     tables = tables_of([row(image_AUROC=0.9), row(image_AUROC=0.8, **different)])
-    assert sorted(line.scores["image_AUROC"].mean for line in tables.overview) == [0.8, 0.9]
+    assert sorted(cells[0].mean for _, cells in tables.overview()) == [0.8, 0.9]
     same = {"data_args": '{"num_workers": 8}'}
-    assert tables_of([row(image_AUROC=0.9), row(seed=1, image_AUROC=0.8, **same)]).overview[0].scores[
-        "image_AUROC"
-    ].mean == pytest.approx(0.85)
+    tables = tables_of([row(image_AUROC=0.9), row(seed=1, image_AUROC=0.8, **same)])
+    assert overall(tables)["CutPaste"].mean == pytest.approx(0.85)
 
 
 def test_titles_name_what_is_different():
@@ -120,16 +130,16 @@ def test_titles_name_what_is_different():
 def test_seeds_that_lack_a_category_do_not_count_in_a_mean():
     rows = [row(category=name, seed=seed, image_AUROC=0.5 + 0.1 * seed) for seed in (0, 1) for name in ("tile", "wood")]
     rows.append(row(category="tile", seed=2, image_AUROC=1.0))
-    lines = {line.name: line.cells[0].figure for line in table_of(tables_of(rows)).lines}
-    assert (lines["mean"].seeds, lines["tile"].seeds) == (2, 3)
+    lines = {name: cells[0] for name, cells in lines_of(tables_of(rows)).items()}
+    assert (lines["mean"].runs, lines["tile"].runs) == (2, 3)
     assert lines["mean"].mean == pytest.approx(0.55)
     assert lines["mean"].std == pytest.approx(statistics.stdev([0.5, 0.6]))
 
 
 def test_gaps_are_over_the_same_categories():
     published_mean = {"tile": 93.4, "bottle": 98.3}
-    table = table_of(tables_of([row(category="tile", image_AUROC=0.9), row(category="bottle", image_AUROC=1.0)]))
-    cells = {line.name: line.cells[0] for line in table.lines}
+    lines = lines_of(tables_of([row(category="tile", image_AUROC=0.9), row(category="bottle", image_AUROC=1.0)]))
+    cells = {name: cells[0] for name, cells in lines.items()}
     assert cells["tile"].published == 93.4
     assert cells["tile"].gap == pytest.approx(90 - 93.4)
     assert cells["mean"].published == pytest.approx(sum(published_mean.values()) / 2)
@@ -137,14 +147,15 @@ def test_gaps_are_over_the_same_categories():
 
 
 def test_published_means_alone_stand_only_beside_all_categories():
-    some = table_of(tables_of([row("Patchcore", name, pretrained=True) for name in TEXTURES]))
-    assert some.lines[-1].cells[0].published is None
-    complete = table_of(tables_of([row("Patchcore", name, pretrained=True) for name in (*TEXTURES, *OBJECTS)]))
-    cells = {line.name: line.cells[0] for line in complete.lines}
+    some = tables_of([row("Patchcore", name, pretrained=True) for name in TEXTURES])
+    assert np.isnan(overall(some)["Patchcore"].published)
+    complete = tables_of([row("Patchcore", name, pretrained=True) for name in (*TEXTURES, *OBJECTS)])
+    cells = {name: cells[0] for name, cells in lines_of(complete).items()}
     assert cells["mean"].published == 98.0
     assert cells["mean"].gap == pytest.approx(90 - 98)
-    assert cells["texture"].published is None
-    assert cells["screw"].published is None
+    assert np.isnan(cells["texture"].published)
+    assert np.isnan(cells["screw"].published)
+    assert complete.has_published("image_AUROC") == [False], "of means alone"
 
 
 @pytest.mark.parametrize(
@@ -195,14 +206,80 @@ def test_categories_stand_in_the_order_of_the_data_set():
     assert ordered({"zipper", "own", "carpet", "bottle"}) == ["carpet", "bottle", "zipper", "own"]
 
 
-def test_several_tables_are_read_together_and_the_last_row_of_a_job_counts(folder, tmp_path):
-    other = Store(tmp_path)
+@pytest.fixture
+def machines(folder, tmp_path):
+    """Tables of two machines of one kind that ran the same jobs, with other scores and times."""
+    rows = [result.row for result in read_results([folder])]
+    others = [replace(row, image_AUROC=row.image_AUROC - 0.1, fit_duration=50.0) for row in rows if row.status == "ok"]
+    others += [row for row in rows if row.status == "failed"]
+    for name, lines in (("one", rows), ("two", others)):
+        for line in lines:
+            Store(tmp_path / name).save(Outcome(line))
+    return tmp_path / "one", tmp_path / "two"
+
+
+def test_rows_of_several_machines_are_runs_of_their_own(machines):
+    one, two = machines
+    assert len(read_results([one, two])) == 2 * len(read_results([one])) - 1, "the failed job is the same in both"
+    tables = dataset_tables("MVTecAD", contenders(read_results([one, two]))["MVTecAD"])
+    contender, cell = tables.contenders[0], overall(tables)["CutPaste"]
+    scores = [
+        np.mean([score("CutPaste", name, seed) for name in CATEGORIES]) - less for seed in range(3) for less in (0, 0.1)
+    ]
+    assert (cell.mean, cell.std) == (pytest.approx(np.mean(scores)), pytest.approx(np.std(scores, ddof=1)))
+    assert (cell.runs, lines_of(tables)["bottle"][0].runs) == (6, 6)
+    assert formatting.seeds(contender) == "3 (6 runs)"
+    assert formatting.costs(tables.contenders)["fit"][0] == "1.2 min"
+
+
+def test_machines_that_shared_the_categories_make_whole_runs(machines):
+    """One ran the first category, the other one the rest: a mean over all has its deviation over seeds."""
+    first, second = (read_results([path]) for path in machines)
+    results = [result for result in first if result.row.category == "carpet"]
+    results += [result for result in second if result.row.category != "carpet"]
+    cell = overall(dataset_tables("MVTecAD", contenders(results)["MVTecAD"]))["CutPaste"]
+    assert (cell.runs, cell.std) == (3, pytest.approx(0.001))
+
+
+def test_a_copy_of_a_table_counts_once(folder, machines, tmp_path, monkeypatch):
+    alone = read_results([folder])
+    assert read_results([folder, folder / "results.csv", folder / ".." / folder.name]) == alone
+    monkeypatch.chdir(folder)
+    assert read_results([Path("results.csv"), folder]) == alone
+    one, _ = machines
+    assert [result.row for result in read_results([one, folder])] == [result.row for result in alone]
+    with_maps = [result for result in alone if result.maps.is_file()]
+    assert with_maps
+    assert set(with_maps) <= set(read_results([one, folder])) & set(read_results([folder, one])), "where pictures are"
+
+
+def test_machines_of_different_kinds_have_different_titles(machines):
+    one, two = machines
+    text = (two / "results.csv").read_text(encoding="utf-8")
+    (two / "results.csv").write_text(text.replace("<GPU & more>", "Other"), encoding="utf-8")
+    tables = dataset_tables("MVTecAD", contenders(read_results([one, two]))["MVTecAD"])
+    assert [contender.title for contender in tables.contenders if contender.row.model == "SSM"] == [
+        "SSM (on <GPU & more>)",
+        "SSM (on Other)",
+    ]
+
+
+def test_the_last_row_of_a_job_counts(folder, tmp_path):
     first = read_results([folder])[0].row
-    other.save(Outcome(replace(first, image_AUROC=0.123)))
-    results = read_results([folder / "results.csv", tmp_path])
-    assert len(results) == len(read_results([folder]))
-    found = next(result for result in results if result.row.job == first.job)
-    assert (found.row.image_AUROC, found.pictures) == (0.123, tmp_path / "pictures")
+    store = Store(tmp_path)
+    for value in (0.5, 0.123):
+        store.save(Outcome(replace(first, image_AUROC=value)))
+    (result,) = read_results([tmp_path])
+    assert result.row.image_AUROC == 0.123
+
+
+def test_names_of_pictures_stay_in_their_folder(tmp_path):
+    result = Result(replace(row(category="../b.c/d"), job="../../other/job", dataset="/etc/x"), tmp_path)
+    for path in (result.maps, result.images):
+        assert path.parent == tmp_path / "pictures"
+    assert result.maps.name == f"{safe_name('../../other/job')}.npz"
+    assert result.images.name == f"{safe_name('/etc/x-../b.c/d')}.images.npz"
+    assert Result(row(category="tile"), tmp_path).images.name == "MVTecAD-tile.images.npz"
 
 
 def test_tables_of_another_kind_are_refused(tmp_path):
@@ -214,7 +291,7 @@ def test_tables_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match="neither"):
         read_results([path])
     path.write_text("seed,model.class_path,data.class_path\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="no result"):
+    with pytest.raises(ValueError, match="is a result"):
         read_results([path])
 
 

@@ -3,32 +3,17 @@
 
 """``anomalib-ssl report``: results as a page, as tables and as plots."""
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from anomalib_ssl.checks import check_number
-from anomalib_ssl.comparison.row import METRICS
-from anomalib_ssl.report import html_page, markdown, plots
+import pandas as pd
+
+from anomalib_ssl.checks import check_output, check_whole
+from anomalib_ssl.file_names import safe_name
+from anomalib_ssl.report import formatting, plots, rendering
 from anomalib_ssl.report.page import Page, make_page
 from anomalib_ssl.report.reading import read_results
-from anomalib_ssl.report.tables import DatasetTables
-
-SUMMARY = (
-    "dataset",
-    "model",
-    "resolution",
-    "budget",
-    "start_weights",
-    "device",
-    "metric",
-    "category",
-    "mean",
-    "std",
-    "seeds",
-    "published",
-    "gap",
-)
-"""Columns of ``summary.csv``; scores in percent."""
 
 
 def report(
@@ -62,65 +47,56 @@ def report(
         FileNotFoundError: If there is no such table.
         ValueError: If a table is of neither kind, or holds no result.
     """
-    check_number("cases", cases, 0)
-    if page is not None and page.suffix != ".md":
-        msg = f"page must name a .md file, got '{page}'."
-        raise ValueError(msg)
-    made = make_page(read_results(results), title, cases, notes or ())
-    output.mkdir(parents=True, exist_ok=True)
-    _write_markdown(made, output / "report.md", output / "plots")
+    check_whole("cases", cases, 0)
+    check_output("output", output)
     if page is not None:
-        _write_markdown(made, page, page.with_suffix(""))
-    _write_summary(made, output / "summary.csv")
+        check_output("page", page, (".md",))
+    made = make_page(read_results(results), title, cases, notes or ())
+    drawn = {tables.dataset: plots.draw(tables) for tables in made.datasets}
+    _write_markdown(made, drawn, output / "report.md", output / "plots")
+    if page is not None:
+        _write_markdown(made, drawn, page, page.with_suffix(""))
+    _summary(made).to_csv(output / "summary.csv", index=False, float_format="%.4g", lineterminator="\n")
     path = output / "report.html"
-    path.write_text(html_page.render(made), encoding="utf-8")
+    path.write_text(rendering.html(made, drawn), encoding="utf-8")
     return path
 
 
-def _write_markdown(page: Page, path: Path, folder: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files: dict[str, list[tuple[str, Path]]] = {}
-    for tables in page.datasets:
-        saved = _save_plots(tables, folder)
-        files[tables.dataset] = [(title, file.relative_to(path.parent)) for title, file in saved]
-    path.write_text(markdown.render(page, files), encoding="utf-8")
+def _write_markdown(page: Page, drawn: Mapping[str, Mapping[str, plots.Plot]], path: Path, folder: Path) -> None:
+    shown: dict[str, dict[Path, str]] = {}
+    for dataset, named in drawn.items():
+        files = {name: plots.save(plot.figure, folder, f"{safe_name(dataset)}_{name}") for name, plot in named.items()}
+        chosen = (name for name in files if name.removesuffix("_speed") in (*plots.SCATTERS, "legend"))
+        shown[dataset] = {files[name].relative_to(path.parent): named[name].title for name in chosen}
+    path.write_text(rendering.markdown(page, shown), encoding="utf-8")
 
 
-def _save_plots(tables: DatasetTables, folder: Path) -> list[tuple[str, Path]]:
-    """Save all plots of a data set, and name those that a Markdown page shows."""
-    prefix = tables.dataset.lower().replace(" ", "_")
-    shown = []
-    for metric in html_page.SCATTERS:
-        figure = plots.accuracy_and_speed(tables, metric)
-        if figure is not None:
-            path = folder / f"{prefix}_speed_{metric}"
-            plots.save(figure, path)
-            shown.append((f"Mean {METRICS[metric]} and images per second", path.with_suffix(".svg")))
-    for table in tables.metrics:
-        path = folder / f"{prefix}_{table.metric}"
-        plots.save(plots.category_bars(table), path)
-        if table.metric in html_page.SCATTERS:
-            shown.append((f"{table.title} per category", path.with_suffix(".svg")))
-    path = folder / f"{prefix}_legend"
-    plots.save(plots.legend(tables.contenders), path)
-    return [*shown, ("Colours of the models", path.with_suffix(".svg"))]
+def _summary(page: Page) -> pd.DataFrame:
+    """List all scores, in percent."""
+    lines = [
+        {
+            "dataset": tables.dataset,
+            "model": contender.title,
+            "resolution": contender.row.resolution,
+            "budget": contender.row.budget,
+            "start_weights": formatting.start_weights(contender),
+            "device": contender.device,
+            "metric": cell.metric,
+            "category": cell.name,
+            "mean": 100 * cell.mean,
+            "std": 100 * cell.std,
+            "runs": cell.runs,
+            "published": cell.published,
+            "gap": cell.gap,
+        }
+        for tables in page.datasets
+        for cell in tables.scores.dropna(subset="mean").itertuples()
+        for contender in [tables.contenders[cell.column]]
+    ]
+    return pd.DataFrame([{name: _cell(value) for name, value in line.items()} for line in lines])
 
 
-def _write_summary(page: Page, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(SUMMARY)
-        for tables in page.datasets:
-            for table in tables.metrics:
-                for line in table.lines:
-                    for contender, cell in zip(table.contenders, line.cells, strict=True):
-                        figure = cell.figure
-                        if figure is not None:
-                            scores = [
-                                f"{100 * figure.mean:.4g}",
-                                "" if figure.std is None else f"{100 * figure.std:.4g}",
-                            ]
-                            known = [contender.resolution, contender.budget, html_page.start_weights(contender)]
-                            own = [tables.dataset, contender.title, *known, contender.device, table.metric, line.name]
-                            beside = ["" if value is None else f"{value:.4g}" for value in (cell.published, cell.gap)]
-                            writer.writerow([*own, *scores, figure.seeds, *beside])
+def _cell(value: Any) -> Any:
+    """Clean a text, and keep a table calculator from taking it for a formula."""
+    text = formatting.clean(value) if isinstance(value, str) else ""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text or value

@@ -4,14 +4,17 @@
 """What is compared: a model with all its settings, over categories and seeds. Different settings are never averaged."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean, stdev
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from anomalib_ssl.comparison.row import Row
-from anomalib_ssl.report.reading import Result
+import pandas as pd
+
+from anomalib_ssl.comparison.row import METRICS, Row
+from anomalib_ssl.report.reading import NUMBERS, Result
 
 IMMATERIAL = {"num_workers", "eval_batch_size"}
 """Arguments of datamodules that change no result."""
@@ -27,18 +30,18 @@ GROUPS = {
 """Headings by (transductive, pretrained), in the order of tables."""
 
 
-class Figure(NamedTuple):
-    """A figure of a table.
+class Score(NamedTuple):
+    """A figure of a table; not a number where there is none.
 
     Args:
-        mean: Mean over seeds.
-        std: Standard deviation over seeds (of a sample, with n - 1); None for a single one.
-        seeds: Number of seeds.
+        mean: Mean over runs.
+        std: Standard deviation over runs (of a sample, with n - 1).
+        runs: Number of runs: of seeds, if each ran once.
     """
 
     mean: float
-    std: float | None
-    seeds: int
+    std: float
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -47,84 +50,60 @@ class Contender:
 
     Args:
         title: How tables call it: its label, or its class and the arguments that tell it from others of this class.
-        rows: Its results.
-        pictures: Folders of pictures by job.
+        results: Its results.
     """
 
     title: str
-    rows: tuple[Row, ...]
-    pictures: dict[str, Any] = field(default_factory=dict)
+    results: tuple[Result, ...]
 
     @property
-    def model(self) -> str:
-        """Name of the class."""
-        return self.rows[0].model
+    def row(self) -> Row:
+        """One of its rows, for the settings that all of them share."""
+        return self.results[0].row
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments given to the model."""
-        return dict(json.loads(self.rows[0].model_args or "{}"))
+        return dict(json.loads(self.row.model_args or "{}"))
 
     @property
     def group(self) -> tuple[bool, bool | None]:
         """Whether it is transductive, whether it is pretrained."""
-        return bool(self.rows[0].transductive), self.rows[0].pretrained
-
-    @property
-    def resolution(self) -> str | None:
-        """Size of the images the network sees."""
-        return self.rows[0].resolution
-
-    @property
-    def budget(self) -> str | None:
-        """What ended training."""
-        return self.rows[0].budget
+        return bool(self.row.transductive), self.row.pretrained
 
     @property
     def device(self) -> str | None:
         """Where it ran."""
-        return self.rows[0].device or self.rows[0].accelerator
+        return self.row.device or self.row.accelerator
 
-    @property
-    def categories(self) -> set[str]:
-        """Categories with a result."""
-        return {row.category or "" for row in self.rows}
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """Its numbers by seed, number of the run with this seed, and category."""
+        columns = ("seed", *NUMBERS)
+        runs = pd.DataFrame([{name: getattr(result.row, name) for name in columns} for result in self.results])
+        runs["category"] = [result.row.category or "" for result in self.results]
+        # Several machines may have run the same seed.
+        runs["repeat"] = runs.groupby(["seed", "category"]).cumcount()
+        return runs.astype(dict.fromkeys(NUMBERS, float))
 
-    @property
-    def seeds(self) -> list[int]:
-        """Seeds of its results."""
-        return sorted({row.seed for row in self.rows})
+    def score(self, metric: str, categories: Sequence[str]) -> Score:
+        """Average a metric over categories, then over runs.
 
-    def figure(self, column: str, category: str) -> Figure | None:
-        """Average a column over the seeds of a category; None where there is no value."""
-        return _figure(
-            [value for row in self.rows if row.category == (category or None) for value in _value(row, column)]
-        )
-
-    def mean(self, column: str, categories: Sequence[str]) -> Figure | None:
-        """Average a column over categories, then over seeds.
-
-        The deviation is that of the seeds' means. Seeds that lack a category do not count; if all do, the categories'
+        The deviation is that of the runs' means. Runs that lack a category do not count; if all do, the categories'
         own means are averaged, without a deviation.
 
         Returns:
-            None unless every category has a value.
+            No number unless every category has a value.
         """
-        by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-        for row in self.rows:
-            for value in _value(row, column):
-                by_seed[row.seed][row.category or ""] = value
-        complete = [values for values in by_seed.values() if set(categories) <= set(values)]
-        if complete and categories:
-            return _figure([fmean(values[category] for category in categories) for values in complete])
-        figures = [self.figure(column, category) for category in categories]
-        known = [figure.mean for figure in figures if figure is not None]
-        return Figure(fmean(known), None, 1) if known and len(known) == len(figures) else None
+        values = self._by_category.reindex(columns=[(metric, category) for category in categories])
+        means = pd.Series(values.to_numpy().mean(axis=1)).dropna()
+        if means.empty:
+            return Score(values.mean().mean(skipna=False), math.nan, 1)
+        return Score(means.mean(), means.std(), len(means))
 
-    def average(self, column: str) -> float | None:
-        """Average a column over everything there is, for figures that are no scores: times, memory."""
-        values = [value for row in self.rows for value in _value(row, column)]
-        return fmean(values) if values else None
+    @cached_property
+    def _by_category(self) -> pd.DataFrame:
+        return self.runs.pivot(index=["seed", "repeat"], columns="category", values=list(METRICS))
 
 
 def contenders(results: Iterable[Result]) -> dict[str, list[Contender]]:
@@ -139,23 +118,19 @@ def contenders(results: Iterable[Result]) -> dict[str, list[Contender]]:
             found[result.row.dataset][_settings(result.row)].append(result)
     sets = {}
     for dataset, groups in found.items():
-        members = [[result.row for result in group] for group in groups.values()]
-        listed = [
-            Contender(title, tuple(rows), {result.row.job: result.pictures for result in group})
-            for title, rows, group in zip(_titles(members), members, groups.values(), strict=True)
-        ]
+        titles = _titles([group[0].row for group in groups.values()])
+        listed = [Contender(title, tuple(group)) for title, group in zip(titles, groups.values(), strict=True)]
         sets[dataset] = sorted(listed, key=lambda contender: list(GROUPS).index(contender.group))
     return sets
 
 
 def _settings(row: Row) -> tuple[object, ...]:
     """Everything but category and seed that may change a result, or its speed."""
-    data = {name: value for name, value in json.loads(row.data_args or "{}").items() if name not in IMMATERIAL}
     return (
         row.model,
         row.label,
         row.model_args,
-        json.dumps(data, sort_keys=True),
+        json.dumps(_data(row), sort_keys=True),
         row.trainer_args,
         bool(row.transductive),
         row.pretrained,
@@ -167,27 +142,23 @@ def _settings(row: Row) -> tuple[object, ...]:
     )
 
 
-def _titles(groups: Sequence[Sequence[Row]]) -> list[str]:
-    """Name groups of rows by label or class, and by what tells them from others of this name."""
-    first = [group[0] for group in groups]
-    names = [row.label or row.model for row in first]
+def _data(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(row.data_args or "{}").items() if name not in IMMATERIAL}
+
+
+def _titles(rows: Sequence[Row]) -> list[str]:
+    """Name contenders by label or class, and by what tells them from others of this name."""
+    names = [row.label or row.model for row in rows]
+    given = [_given(row) for row in rows]
     titles = []
-    for row, name in zip(first, names, strict=True):
-        alike = [other for other, its in zip(first, names, strict=True) if its == name]
-        arguments = [json.loads(other.model_args or "{}") for other in alike]
-        own = json.loads(row.model_args or "{}")
-        different = [key for key in own if any(others.get(key) != own[key] for others in arguments)]
-        details = ", ".join(f"{key} {own[key]}" for key in different)
-        titles.append(f"{name} ({details})" if details else name)
+    for name, own in zip(names, given, strict=True):
+        alike = [other for other, its in zip(given, names, strict=True) if its == name]
+        different = [f"{key} {text}" for key, text in own.items() if any(other.get(key) != text for other in alike)]
+        titles.append(f"{name} ({', '.join(different)})" if different else name)
     return titles
 
 
-def _value(row: Row, column: str) -> list[float]:
-    value = getattr(row, column)
-    return [] if value is None else [float(value)]
-
-
-def _figure(values: Sequence[float]) -> Figure | None:
-    if not values:
-        return None
-    return Figure(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+def _given(row: Row) -> dict[str, str]:
+    arguments = [_data(row), json.loads(row.trainer_args or "{}"), json.loads(row.model_args or "{}")]
+    given = {name: str(value) for part in arguments for name, value in part.items()}
+    return given | ({"on": row.device} if row.device else {})

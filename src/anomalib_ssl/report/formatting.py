@@ -1,97 +1,100 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Numbers as tables show them."""
+"""Numbers and names as a report shows them."""
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from anomalib_ssl.report.contenders import Contender, Figure
-from anomalib_ssl.report.tables import MetricTable, OverviewLine
-
-MINUS = "\N{MINUS SIGN}"
-DASH = "\N{EN DASH}"
-ZERO_WIDTH_SPACE = "\N{ZERO WIDTH SPACE}"
-TIMES = "\N{MULTIPLICATION SIGN}"
+from anomalib_ssl.report.contenders import Contender
 
 
-def percent(figure: Figure | None) -> str:
-    """Write a score in percent with one decimal; empty where there is none.
+def clean(text: str) -> str:
+    r"""Replace what no file of text may hold, or what hides other text: controls, surrogates, turns of direction.
 
     Example:
-        >>> percent(Figure(0.98765, None, 1))
-        '98.8'
+        >>> ascii(clean("a\x00b\ud800"))
+        "'a\\ufffdb\\ufffd'"
     """
-    return "" if figure is None else f"{100 * figure.mean:.1f}"
+    forbidden = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+    return re.sub(forbidden, "\N{REPLACEMENT CHARACTER}", text)
 
 
-def deviation(figure: Figure | None) -> str:
-    """Write a standard deviation in percent points; empty where there is none."""
-    return "" if figure is None or figure.std is None else f"{100 * figure.std:.1f}"
+def number(value: float | None, form: str = ".1f") -> str:
+    """Write a number; empty where there is none.
+
+    Example:
+        >>> number(98.765), number(float("nan"))
+        ('98.8', '')
+    """
+    return "" if value is None or math.isnan(value) else format(value, form)
 
 
-def gap(value: float | None) -> str:
+def gap(value: float) -> str:
     """Write a difference in percent points with its sign."""
-    if value is None:
-        return ""
-    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", MINUS)
+    return "0.0" if abs(value) < 0.05 else number(value, "+.1f").replace("-", "\N{MINUS SIGN}")
 
 
-def plain(value: float | None) -> str:
-    """Write a published figure."""
-    return "" if value is None else f"{value:.1f}"
-
-
-def rate(value: float | None) -> str:
+def rate(value: float) -> str:
     """Write images per second: three digits of them, or all of more."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+    return number(value, ",.0f" if value >= 100 else "#.3g")
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """Write a duration in the unit that suits it.
 
     Example:
         >>> [duration(value) for value in (4.2, 125, 8000)]
         ['4.2 s', '2.1 min', '2.2 h']
     """
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+    size, unit = (1, "s") if seconds < 60 else (60, "min") if seconds < 3600 else (3600, "h")
+    return f"{seconds / size:.1f} {unit}"
 
 
-def memory(mib: float | None) -> str:
-    """Write an amount of memory in GiB."""
-    return "" if mib is None else f"{mib / 1024:.1f} GiB"
-
-
-def millions(count: float | None) -> str:
+def millions(count: float) -> str:
     """Write a number of parameters in millions."""
-    return "" if count is None else f"{count / 1e6:.1f} M" if count < 1e9 else f"{count / 1e9:.1f} G"
+    return f"{count / 1e6:.1f} M" if count < 1e9 else f"{count / 1e9:.1f} G"
 
 
 def resolution(contender: Contender) -> str:
     """Write the size of images."""
-    return (contender.resolution or "").replace("x", TIMES)
+    return (contender.row.resolution or "").replace("x", "\N{MULTIPLICATION SIGN}")
 
 
 def budget(contender: Contender) -> str:
     """Write what ended training, with thousands apart."""
-    words = (contender.budget or "").split(" ")
-    return " ".join(f"{int(word):,}" if word.isdigit() else word for word in words)
+    return re.sub(r"(?<!\S)[0-9]{4,15}(?!\S)", lambda count: f"{int(count[0]):,}", contender.row.budget or "")
+
+
+def start_weights(contender: Contender) -> str:
+    """Say where a contender starts, and whether it saw test images."""
+    transductive, pretrained = contender.group
+    start = {None: "", True: "pretrained", False: "random"}[pretrained]
+    return f"{start} {'(transductive)' if transductive else ''}".strip()
+
+
+def seeds(contender: Contender) -> str:
+    """Count the seeds, and the runs if some seeds ran more than once."""
+    count, runs = contender.runs["seed"].nunique(), contender.runs.groupby(["seed", "repeat"]).ngroups
+    return f"{count}" if runs == count else f"{count} ({runs} runs)"
+
+
+def described(contender: Contender) -> str:
+    """List the arguments of model, datamodule and Trainer as they were given."""
+    row = contender.row
+    arguments = (("model", row.model_args), ("data", row.data_args), ("trainer", row.trainer_args))
+    return f"{row.model}; " + ("; ".join(f"{name} {text}" for name, text in arguments if text) or "all defaults")
 
 
 def category_name(name: str) -> str:
     """Write a category in words."""
-    return name.replace("_", " ") or DASH
+    return name.replace("_", " ") or "\N{EN DASH}"
 
 
 def breakable(title: str) -> str:
     """Let long names of classes be broken between their words."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", ZERO_WIDTH_SPACE, title)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\N{ZERO WIDTH SPACE}", title)
 
 
 def image_name(name: str) -> str:
@@ -99,21 +102,28 @@ def image_name(name: str) -> str:
     return name.rpartition(".")[0].replace("_", " ").replace("/", " ")
 
 
-COSTS: dict[str, Callable[[OverviewLine], str]] = {
-    "images/s, one by one": lambda line: rate(line.contender.average("images_per_second_1")),
-    "images/s, batches": lambda line: rate(line.contender.average("images_per_second_n")),
-    "fit": lambda line: duration(line.contender.average("fit_duration")),
-    "memory": lambda line: memory(line.contender.average("peak_memory")),
-    "parameters": lambda line: millions(line.contender.average("parameters")),
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+SETTINGS = {"resolution": resolution, "budget": budget, "start weights": start_weights, "seeds": seeds}
+"""What stands above the columns of every table."""
+
+COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "images/s, one by one": ("images_per_second_1", rate),
+    "images/s, batches": ("images_per_second_n", rate),
+    "fit": ("fit_duration", duration),
+    "memory": ("peak_memory", lambda mib: f"{mib / 1024:.1f} GiB"),
+    "parameters": ("parameters", millions),
 }
-"""Columns of the overview beside settings and scores."""
+"""Columns of the overview beside settings and scores: where they come from, and how they are written."""
 
 
-def shown_costs(lines: tuple[OverviewLine, ...]) -> list[str]:
-    """Name the columns of costs that have any value."""
-    return [name for name, text in COSTS.items() if any(text(line) for line in lines)]
-
-
-def has_published(table: MetricTable, column: int) -> bool:
-    """Whether published figures are known for any category of a column, and not for means alone."""
-    return any(line.cells[column].published is not None for line in table.lines if not line.is_mean)
+def costs(contenders: Sequence[Contender]) -> dict[str, list[str]]:
+    """Write what contenders cost, by the names of those columns that have any value."""
+    columns = {
+        name: ["" if math.isnan(value := contender.runs[column].mean()) else write(value) for contender in contenders]
+        for name, (column, write) in COSTS.items()
+    }
+    return {name: texts for name, texts in columns.items() if any(texts)}

@@ -3,16 +3,17 @@
 
 """Everything a report shows, gathered once for all formats."""
 
-import datetime
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from anomalib_ssl.comparison.row import Row
+from anomalib_ssl.comparison.row import METRICS, Row
+from anomalib_ssl.report import formatting
 from anomalib_ssl.report.contenders import contenders
 from anomalib_ssl.report.gallery import Gallery, galleries
-from anomalib_ssl.report.published import Published, published
+from anomalib_ssl.report.published import MEANS, Published, published
 from anomalib_ssl.report.reading import Result
-from anomalib_ssl.report.tables import DatasetTables, dataset_tables
+from anomalib_ssl.report.tables import Tables, dataset_tables
 
 MEANINGS = {
     "image AUROC": "area under the receiver operating characteristic of image scores",
@@ -31,6 +32,25 @@ MEANINGS = {
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A plain table.
+
+    Args:
+        name: Its anchor on the page.
+        title: Its heading.
+        note: What a reader should know.
+        head: Names of the columns, and whether they hold text.
+        lines: The cells.
+    """
+
+    name: str
+    title: str
+    note: str
+    head: list[tuple[str, bool]]
+    lines: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Page:
     """A report.
 
@@ -38,19 +58,18 @@ class Page:
         title: Its heading.
         datasets: Tables of each data set.
         galleries: Cases of each data set.
-        failed: Jobs that failed and were not done later.
+        listings: Published figures that stand in a table or belong to a model that does; jobs that failed and were not
+            done later.
         facts: What the results depend on, by what it is.
         notes: What else a reader should know, such as what ran beside.
-        sources: Published figures that stand in a table, or belong to a model that does.
     """
 
     title: str
-    datasets: tuple[DatasetTables, ...]
+    datasets: tuple[Tables, ...]
     galleries: dict[str, list[Gallery]]
-    failed: tuple[Row, ...]
+    listings: tuple[Listing, ...]
     facts: dict[str, str]
     notes: tuple[str, ...]
-    sources: tuple[Published, ...]
 
 
 def make_page(results: Sequence[Result], title: str, cases: int, notes: Sequence[str] = ()) -> Page:
@@ -62,33 +81,63 @@ def make_page(results: Sequence[Result], title: str, cases: int, notes: Sequence
         cases: Number of best and of worst cases per category.
         notes: What else a reader should know.
     """
-    sets = {dataset: dataset_tables(dataset, members) for dataset, members in contenders(results).items()}
-    models = {(dataset, contender.model) for dataset, tables in sets.items() for contender in tables.contenders}
+    datasets = tuple(dataset_tables(dataset, members) for dataset, members in contenders(results).items())
+    rows = [result.row for result in results]
+    models = {(tables.dataset, contender.row.model) for tables in datasets for contender in tables.contenders}
+    listings = (
+        _sources([entry for entry in published() if (entry.dataset, entry.model) in models]),
+        _failed([row for row in rows if row.status == "failed"]),
+    )
     return Page(
         title=title,
-        datasets=tuple(sets.values()),
-        galleries={dataset: galleries(tables.contenders, tables.categories, cases) for dataset, tables in sets.items()},
-        failed=tuple(result.row for result in results if result.row.status == "failed"),
-        facts=_facts([result.row for result in results]),
+        datasets=datasets,
+        galleries={tables.dataset: galleries(tables.contenders, tables.categories, cases) for tables in datasets},
+        listings=tuple(listing for listing in listings if listing.lines),
+        facts=_facts(rows),
         notes=tuple(notes),
-        sources=tuple(entry for entry in published() if (entry.dataset, entry.model) in models),
     )
+
+
+def _sources(entries: Iterable[Published]) -> Listing:
+    note = (
+        "In percent, each as its source gives it. A gap is measured less published, over the same categories; "
+        "resolution, budget and start weights of the two may differ. What is not known is left blank."
+    )
+    lines = [
+        [
+            entry.title,
+            METRICS.get(entry.metric or "", "not stated"),
+            *(formatting.number(entry.values.get(name)) for name in MEANS),
+            entry.source + (f"; {entry.note}" if entry.note else ""),
+        ]
+        for entry in entries
+    ]
+    head = [("method", True), ("metric", True), *((name, False) for name in MEANS), ("source", True)]
+    return Listing("sources", "Published figures", note, head, lines)
+
+
+def _failed(rows: Iterable[Row]) -> Listing:
+    lines = [
+        [row.label or row.model, f"{row.dataset} {row.category or ''}", str(row.seed), row.error or ""] for row in rows
+    ]
+    head = [("model", True), ("data", True), ("seed", False), ("error", True)]
+    return Listing("failed", "Failed jobs", "", head, lines)
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:
     done = sum(row.status == "ok" for row in rows)
-    facts = {"jobs": f"{done} done" + (f", {len(rows) - done} failed" if done < len(rows) else "")}
-    days = sorted(row.started[:10] for row in rows if row.started)
-    if days:
-        facts["measured"] = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    facts["device"] = _listed(row.device or row.accelerator for row in rows)
+    days = sorted(day[0] for row in rows if (day := re.match(r"\d{4}-\d\d-\d\d", row.started or "")))
     seconds = sum(row.job_duration or 0 for row in rows)
-    if seconds:
-        facts["time of all jobs"] = str(datetime.timedelta(seconds=round(seconds)))
+    facts = {
+        "jobs": f"{done} done" + (f", {len(rows) - done} failed" if done < len(rows) else ""),
+        "measured": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",
+        "device": _listed(row.device or row.accelerator for row in rows),
+        "time of all jobs": formatting.duration(seconds) if seconds else "",
+    }
     for name in ("anomalib", "anomalib_ssl", "torch", "python", "commit"):
         facts[name.replace("_", "-")] = _listed(getattr(row, name) for row in rows)
-    return {name: value for name, value in facts.items() if value}
+    return {name: text for name, text in facts.items() if text}
 
 
-def _listed(values: object) -> str:
-    return ", ".join(dict.fromkeys(str(value) for value in values if value))  # type: ignore[attr-defined]
+def _listed(values: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(value for value in values if value))

@@ -8,16 +8,21 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import Bbox
 
+from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import formatting
 from anomalib_ssl.report.contenders import Contender
-from anomalib_ssl.report.tables import DatasetTables, MetricTable
+from anomalib_ssl.report.tables import Tables
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e", "#6b6f76")
 """Colours of contenders, after Okabe and Ito, which colour-blind people tell apart; then markers differ."""
@@ -32,6 +37,7 @@ VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", PAPER: "paper"} | {
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
+    "text.parse_math": False,  # a label may hold dollars
     "svg.fonttype": "none",
     "svg.hashsalt": "anomalib-ssl",
     "axes.spines.top": False,
@@ -40,6 +46,7 @@ STYLE: Any = {
     "axes.labelcolor": MUTED,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=SERIES),
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "xtick.color": MUTED,
@@ -52,167 +59,185 @@ STYLE: Any = {
 LINE = 0.055
 """Height of a name, as a share of the plot."""
 
-Box = tuple[float, float, float, float]
-
 CHANCE = {"image_AUROC": 50.0, "pixel_AUROC": 50.0}
 """Percentages that guessing reaches; bars start there."""
 
+SCATTERS = ("image_AUROC", "pixel_AUROC")
+"""Scores that are plotted against speed, and whose bars a Markdown page shows."""
 
-def colour(index: int) -> str:
-    """Choose the colour of a contender by its place in the overview."""
-    return SERIES[index % len(SERIES)]
+LONGEST = 60
+"""Characters of a name in a plot."""
+
+SLOWEST = 1e-9
+"""Images per second that a logarithmic axis shows."""
+
+WIDEST = 100.0
+"""Inches of a plot; Matplotlib draws no image of more than 65,536 pixels."""
 
 
-def accuracy_and_speed(tables: DatasetTables, metric: str) -> Figure | None:
+class Plot(NamedTuple):
+    """A plot and what it shows, for those who do not see it."""
+
+    title: str
+    figure: Figure
+
+
+def draw(tables: Tables) -> dict[str, Plot]:
+    """Draw all plots of a data set, by the ends of their names: ``METRIC_speed``, ``METRIC`` and ``legend``."""
+    speeds = {metric: accuracy_and_speed(tables, metric) for metric in SCATTERS if metric in tables.metrics}
+    drawn = {
+        f"{metric}_speed": Plot(f"Mean {METRICS[metric]} and images per second of each model", figure)
+        for metric, figure in speeds.items()
+        if figure is not None
+    }
+    for metric in tables.metrics:
+        drawn[metric] = Plot(f"{METRICS[metric]} per category", category_bars(tables, metric))
+    return {**drawn, "legend": Plot("Colours of the models", legend(tables.contenders))}
+
+
+def accuracy_and_speed(tables: Tables, metric: str) -> Figure | None:
     """Plot a mean score against images per second in batches.
 
     Returns:
         None if fewer than two contenders have both.
     """
-    table = next((entry for entry in tables.metrics if entry.metric == metric), None)
-    points = []
-    for index, line in enumerate(tables.overview):
-        speed, mean = line.contender.average("images_per_second_n"), line.scores.get(metric)
-        if speed and mean is not None:
-            points.append((speed, 100 * mean.mean, index, line.contender))
-    if table is None or len(points) < 2:
+    _, _, cells = tables.lines(metric)[-1]
+    points = {
+        index: (speed, 100 * cells[index].mean)
+        for index, contender in enumerate(tables.contenders)
+        if (speed := contender.runs["images_per_second_n"].mean()) > SLOWEST and not math.isnan(cells[index].mean)
+    }
+    if len(points) < 2:
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        for speed, score, index, _ in points:
-            marker = MARKERS[index // len(SERIES) % len(MARKERS)] if len(points) > len(SERIES) else MARKERS[index % 8]
-            axes.plot(speed, score, marker, color=colour(index), markersize=7.5, markeredgecolor=PAPER, zorder=3)
-        axes.set_xscale("log")
-        _limits(axes, points)
-        _name_points(axes, points)
+        axes = figure.add_subplot(xscale="log")
+        for index, point in points.items():
+            marker = MARKERS[(index // len(SERIES) if len(points) > len(SERIES) else index) % len(MARKERS)]
+            axes.plot(*point, marker, color=f"C{index}", markersize=7.5, markeredgecolor=PAPER, zorder=3)
+        # At least a point of percent, so that small differences look small.
+        axes.update_datalim([(speed, score + step) for speed, score in points.values() for step in (-0.5, 0.5)])
+        axes.margins(0.18)
+        axes.autoscale_view()
+        _name_points(axes, list(points.values()), [_short(tables.contenders[index].title) for index in points])
         axes.set_xlabel("images per second, in batches")
-        axes.set_ylabel(f"mean {table.title}, %")
+        axes.set_ylabel(f"mean {METRICS[metric]}, %")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
         axes.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED)
     return figure
 
 
-def category_bars(table: MetricTable) -> Figure:
-    """Plot each category's scores as bars beside each other, whiskers for the deviation over seeds."""
-    lines = [line for line in table.lines if not line.is_mean]
-    count = len(table.contenders)
-    base = CHANCE.get(table.metric, 0.0)
+def category_bars(tables: Tables, metric: str) -> Figure:
+    """Plot each category's scores as bars beside each other, whiskers for the deviation over runs."""
+    lines = [(name, cells) for name, is_mean, cells in tables.lines(metric) if not is_mean]
+    count = len(tables.contenders)
+    base = CHANCE.get(metric, 0.0)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(5.2, 1.0 + len(lines) * (0.08 * count + 0.19)), 3.0), layout="constrained")
+        width = min(max(5.2, 1.0 + len(lines) * (0.08 * count + 0.19)), WIDEST)
+        figure = Figure(figsize=(width, 3.0), layout="constrained")
         axes = figure.add_subplot()
         for index in range(count):
-            places, values, errors = [], [], []
-            for place, line in enumerate(lines):
-                cell = line.cells[index].figure
-                if cell is not None:
-                    places.append(place + 0.8 * ((index + 0.5) / count - 0.5))
-                    values.append(100 * cell.mean)
-                    errors.append(100 * (cell.std or 0))
-            heights = [value - base for value in values]
-            axes.bar(places, heights, 0.8 / count * 0.88, bottom=base, color=colour(index), linewidth=0)
-            if any(errors):
+            cells = [line[index] for _, line in lines]
+            known = [place for place, cell in enumerate(cells) if not math.isnan(cell.mean)]
+            places = [place + 0.8 * ((index + 0.5) / count - 0.5) for place in known]
+            values = 100 * np.array([cells[place].mean for place in known])
+            errors = 100 * np.nan_to_num([cells[place].std for place in known])
+            axes.bar(places, values - base, 0.8 / count * 0.88, bottom=base, color=f"C{index}", linewidth=0)
+            if errors.any():
                 axes.errorbar(places, values, errors, fmt="none", ecolor=INK, elinewidth=0.8)
         axes.axhline(base, color=MUTED, linewidth=0.8)
-        axes.set_xticks(range(len(lines)), [formatting.category_name(line.name) for line in lines])
+        axes.set_xticks(range(len(lines)), [_short(formatting.category_name(name)) for name, _ in lines])
         if len(lines) > 8:
             axes.tick_params(axis="x", labelsize=8)
         axes.set_xlim(-0.55, len(lines) - 0.45)
         axes.set_ylim(top=101)
         axes.grid(visible=False, axis="x")
         axes.spines["bottom"].set_visible(False)
-        axes.set_ylabel(f"{table.title}, %" + (" (50: chance)" if base else ""))
+        axes.set_ylabel(f"{METRICS[metric]}, %" + (" (50: chance)" if base else ""))
     return figure
 
 
 def legend(contenders: Sequence[Contender]) -> Figure:
     """Draw the colours of the contenders, for plots that stand alone."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 0.1 + 0.22 * len(contenders)))
+        figure = Figure(figsize=(5.2, min(0.1 + 0.22 * len(contenders), WIDEST)))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set_xlim(0, 5.2)
         axes.set_ylim(len(contenders) - 0.4, -0.6)
         for index, contender in enumerate(contenders):
-            axes.plot(0.15, index, "s", color=colour(index), markersize=8)
-            axes.text(0.32, index, contender.title, va="center")
+            axes.plot(0.15, index, "s", color=f"C{index}", markersize=8)
+            axes.text(0.32, index, _short(contender.title), va="center")
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, folder: Path, name: str) -> Path:
     """Write a plot as PNG and as SVG, on white.
 
     Args:
         figure: The plot.
-        path: Without the ending.
+        folder: Where to; made where missing.
+        name: Name of the files without their endings.
+
+    Returns:
+        The SVG file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.svg"
     with mpl.rc_context(STYLE):
-        figure.savefig(path.with_suffix(".png"), dpi=160, facecolor="white", metadata={"Software": None})
-        figure.savefig(path.with_suffix(".svg"), facecolor="white", metadata={"Date": None, "Creator": None})
+        figure.savefig(folder / f"{name}.png", dpi=160, facecolor="white", metadata={"Software": None})
+        figure.savefig(path, facecolor="white", metadata={"Date": None, "Creator": None})
+    return path
 
 
-def inline(figure: Figure, description: str) -> str:
-    """Write a plot as SVG for a page: its colours are variables of the page's style, its background is none.
-
-    Args:
-        figure: The plot.
-        description: What it shows, for those who do not see it.
-    """
+def inline(plot: Plot) -> str:
+    """Write a plot as SVG for a page: its colours are variables of the page's style, its background is none."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        plot.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<[^>]*>", _adapted, text)  # tags alone: names are text
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
+
+
+def _adapted(tag: re.Match[str]) -> str:
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", tag[0])
     for value, variable in VARIABLES.items():
         text = text.replace(value, f"var(--{variable})")
     # Names of parts repeat from plot to plot; those of clip paths and markers are made of contents, and may be shared.
-    text = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", text)
-    label = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", text)
 
 
-def _limits(axes: Axes, points: Sequence[tuple[float, float, int, Contender]]) -> None:
-    speeds, scores = [point[0] for point in points], [point[1] for point in points]
-    axes.set_xlim(min(speeds) / 1.8, max(speeds) * 1.8)
-    spread = max(max(scores) - min(scores), 2.0)
-    axes.set_ylim(min(scores) - 0.15 * spread, max(scores) + 0.15 * spread)
+def _short(name: str) -> str:
+    name = " ".join(formatting.clean(name).split())
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _name_points(axes: Axes, points: Sequence[tuple[float, float, int, Contender]]) -> None:
+def _name_points(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
     """Write names beside points where neither a marker nor another name is; a line leads to those that had to move."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    spots = [(math.log(point[0] / left) / math.log(right / left), (point[1] - low) / (high - low)) for point in points]
-    taken = [(x - 0.015, y - 0.025, x + 0.015, y + 0.025) for x, y in spots]
-    for (x, y), (speed, score, _, contender) in sorted(zip(spots, points, strict=True), key=lambda pair: -pair[0][1]):
-        width = 0.0155 * len(contender.title)
-        places = [
-            (start, y + step * LINE)
+    spots = (axes.transScale + axes.transLimits).transform(points)
+    taken = [Bbox.from_bounds(x - 0.015, y - 0.025, 0.03, 0.05) for x, y in spots]
+    for (x, y), point, name in sorted(zip(spots, points, names, strict=True), key=lambda named: -named[0][1]):
+        width = 0.0155 * len(name)
+        starts = [start for start in (x + 0.028, x - 0.028 - width) if 0 <= start <= 1 - width] or [x + 0.028]
+        boxes = [
+            Bbox.from_bounds(start, y + (step - 0.5) * LINE, width, LINE)
             for step in (0, 1, -1, 2, -2, 3, -3, 4, -4)
-            for start in (x + 0.028, x - 0.028 - width)
-            if start >= 0 and start + width <= 1
+            for start in starts
         ]
-        boxes = [(start, middle - LINE / 2, start + width, middle + LINE / 2) for start, middle in places]
-        free = [box for box in boxes if box[1] >= 0 and not any(_overlap(box, other) for other in taken)]
-        box = (free or boxes or [(x + 0.028, y - LINE / 2, x + 0.028 + width, y + LINE / 2)])[0]
+        box = min(boxes, key=lambda box: box.count_overlaps(taken) + (box.y0 < 0))  # the nearest of the free ones
         taken.append(box)
-        middle = (box[1] + box[3]) / 2
+        middle, behind = (box.y0 + box.y1) / 2, box.x0 > x
         moved = abs(middle - y) > LINE / 2
         axes.annotate(
-            contender.title,
-            (speed, score),
-            (box[0] if box[0] > x else box[2], middle),
+            name,
+            point,
+            (box.x0 if behind else box.x1, middle),
             textcoords="axes fraction",
-            ha="left" if box[0] > x else "right",
+            ha="left" if behind else "right",
             va="center",
             fontsize=8.5,
-            color=INK,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4} if moved else None,
         )
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

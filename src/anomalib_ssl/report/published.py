@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report.contenders import Contender
 
 MEANS = ("mean", "texture", "object")
@@ -43,33 +42,20 @@ class Published:
     source: str
     note: str | None = None
 
-    def belongs_to(self, contender: Contender) -> bool:
-        """Whether the figures are those of this model with these arguments."""
-        arguments = contender.arguments
-        return self.model == contender.model and all(
-            arguments.get(name) in allowed for name, allowed in self.when.items()
-        )
-
 
 @lru_cache
 def published() -> tuple[Published, ...]:
-    """Read all published figures.
-
-    Raises:
-        ValueError: If an entry of the file is wrong.
-    """
+    """Read all published figures."""
     text = files(__package__).joinpath("published.yaml").read_text(encoding="utf-8")
-    entries = tuple(Published(**{"when": {}, **entry}) for entry in yaml.safe_load(text))
-    for entry in entries:
-        if not entry.source or (entry.metric is not None and entry.metric not in METRICS):
-            msg = f"published.yaml: '{entry.title}' has no source or an unknown metric {entry.metric!r}."
-            raise ValueError(msg)
-    return entries
+    return tuple(Published(**{"when": {}, **entry}) for entry in yaml.safe_load(text))
 
 
 def beside(contender: Contender, dataset: str, metric: str) -> Published | None:
     """Find the figures that stand beside a contender's; the first entry that fits."""
+    given = contender.arguments
     for entry in published():
-        if entry.dataset == dataset and entry.metric == metric and entry.belongs_to(contender):
+        if (entry.model, entry.dataset, entry.metric) == (contender.row.model, dataset, metric) and all(
+            given.get(name) in allowed for name, allowed in entry.when.items()
+        ):
             return entry
     return None

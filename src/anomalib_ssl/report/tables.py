@@ -3,150 +3,97 @@
 
 """The tables of a report as plain data, the same for every format."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
+
+import pandas as pd
 
 from anomalib_ssl.comparison.row import METRICS
-from anomalib_ssl.report.contenders import Contender, Figure
+from anomalib_ssl.report.contenders import Contender
 from anomalib_ssl.report.published import Published, beside
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
-OBJECTS = (
-    "bottle",
-    "cable",
-    "capsule",
-    "hazelnut",
-    "metal_nut",
-    "pill",
-    "screw",
-    "toothbrush",
-    "transistor",
-    "zipper",
-)
+OBJECTS = ("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper")
 """Categories of MVTec AD, split as its authors do."""
 
+COLUMNS = ("metric", "line", "name", "is_mean", "column", "mean", "std", "runs", "published")
+
 
 @dataclass(frozen=True)
-class Cell:
-    """A figure beside the published one.
+class Tables:
+    """All tables of a data set.
 
     Args:
-        figure: Ours in [0, 1]; None if there is none.
-        published: The published one in percent; None if there is none, or it is not known.
-        best: Whether it is the best of its line among contenders of the same group and resolution.
+        dataset: Its name.
+        contenders: The columns of the tables.
+        categories: The categories of all contenders in their order.
+        scores: A cell in each row: ``line`` is a category or, where ``is_mean``, a mean over some, of this ``name``;
+            ``mean`` and ``std`` over ``runs`` lie in [0, 1]; what is ``published`` and the ``gap`` are in percent;
+            ``best`` marks the best of a line among contenders of the same group and resolution.
     """
-
-    figure: Figure | None
-    published: float | None = None
-    best: bool = False
-
-    @property
-    def gap(self) -> float | None:
-        """Ours less the published one, in percent points."""
-        if self.figure is None or self.published is None:
-            return None
-        return 100 * self.figure.mean - self.published
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a metric's table: a category, or a mean over categories."""
-
-    name: str
-    is_mean: bool
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class MetricTable:
-    """All contenders on all categories in one metric.
-
-    Args:
-        metric: Name of the metric.
-        contenders: The columns.
-        published: What stands beside each column.
-        lines: The lines.
-    """
-
-    metric: str
-    contenders: tuple[Contender, ...]
-    published: tuple[Published | None, ...]
-    lines: tuple[Line, ...]
-
-    @property
-    def title(self) -> str:
-        """The metric in words."""
-        return METRICS[self.metric]
-
-
-@dataclass(frozen=True)
-class OverviewLine:
-    """A contender's means over all categories, and what it costs."""
-
-    contender: Contender
-    scores: dict[str, Figure | None]
-    best: frozenset[str]
-    covered: int
-    """Categories it has results for; means are given for all categories or not at all."""
-
-
-@dataclass(frozen=True)
-class DatasetTables:
-    """All tables of a data set."""
 
     dataset: str
+    contenders: tuple[Contender, ...]
     categories: tuple[str, ...]
-    overview: tuple[OverviewLine, ...]
-    metrics: tuple[MetricTable, ...]
+    scores: pd.DataFrame
 
     @property
-    def contenders(self) -> tuple[Contender, ...]:
-        """All contenders in the order of the overview."""
-        return tuple(line.contender for line in self.overview)
+    def metrics(self) -> list[str]:
+        """The metrics that any contender has."""
+        return list(self.scores["metric"].unique())
+
+    def lines(self, metric: str) -> list[tuple[str, bool, list[Any]]]:
+        """List the lines of a metric's table: name, whether it is a mean, and a cell for each contender.
+
+        The last line is that of all categories.
+        """
+        lines = self.scores[self.scores["metric"] == metric].groupby(["line", "name", "is_mean"])
+        return [(name, is_mean, list(cells.itertuples())) for (_, name, is_mean), cells in lines]
+
+    def overview(self) -> list[tuple[Contender, list[Any]]]:
+        """List all contenders with their cells of all categories in each metric."""
+        columns = [self.lines(metric)[-1][2] for metric in self.metrics]
+        return [(contender, [cells[index] for cells in columns]) for index, contender in enumerate(self.contenders)]
+
+    def has_published(self, metric: str) -> list[bool]:
+        """Whether published figures are known for any category of each column, and not for means alone."""
+        cells = self.scores[(self.scores["metric"] == metric) & ~self.scores["is_mean"]]
+        return list(cells.groupby("column")["published"].count() > 0)
 
 
-def dataset_tables(dataset: str, contenders: Sequence[Contender]) -> DatasetTables:
-    """Make the tables of a data set.
+def dataset_tables(dataset: str, contenders: Sequence[Contender]) -> Tables:
+    """Make the tables of a data set: categories, then means over textures, objects and all.
 
     Args:
         dataset: Its name.
         contenders: What is compared on it.
     """
-    categories = ordered({category for contender in contenders for category in contender.categories})
-    known = [metric for metric in METRICS if any(_any(contender, metric, categories) for contender in contenders)]
-    overview = []
-    for contender in contenders:
-        scores = {metric: contender.mean(metric, categories) for metric in known}
-        overview.append(OverviewLine(contender, scores, frozenset(), len(set(categories) & contender.categories)))
-    marked = [
-        OverviewLine(
-            line.contender,
-            line.scores,
-            frozenset(
-                metric for metric in known if _is_best(index, [other.scores[metric] for other in overview], contenders)
-            ),
-            line.covered,
-        )
-        for index, line in enumerate(overview)
-    ]
-    metrics = tuple(metric_table(metric, dataset, contenders, categories) for metric in known)
-    return DatasetTables(dataset, tuple(categories), tuple(marked), metrics)
-
-
-def metric_table(metric: str, dataset: str, contenders: Sequence[Contender], categories: Sequence[str]) -> MetricTable:
-    """Make the table of a metric: categories, then means over textures, objects and all."""
-    others = tuple(beside(contender, dataset, metric) for contender in contenders)
-    lines = []
-    for category in categories:
-        figures = [contender.figure(metric, category) for contender in contenders]
-        values = [entry.values.get(category) if entry else None for entry in others]
-        lines.append(_line(category, False, figures, values, contenders))
-    for name, members in mean_lines(dataset, categories):
-        figures = [contender.mean(metric, members) for contender in contenders]
-        values = [_published_mean(entry, name, members) if entry else None for entry in others]
-        lines.append(_line(name, True, figures, values, contenders))
-    return MetricTable(metric, tuple(contenders), others, tuple(lines))
+    categories = ordered({category for contender in contenders for category in contender.runs["category"]})
+    lines = [(name, [name], False) for name in categories]
+    lines += [(name, members, True) for name, members in mean_lines(dataset, categories)]
+    cells = []
+    for metric in [name for name in METRICS if any(contender.runs[name].notna().any() for contender in contenders)]:
+        others = [beside(contender, dataset, metric) for contender in contenders]
+        for line, (name, members, is_mean) in enumerate(lines):
+            for column, (contender, other) in enumerate(zip(contenders, others, strict=True)):
+                score, known = contender.score(metric, members), _published_mean(other, name, members)
+                cells.append((metric, line, name, is_mean, column, *score, known))
+    scores = pd.DataFrame(cells, columns=COLUMNS)
+    settings = scores["column"].map(lambda column: repr((contenders[column].group, contenders[column].row.resolution)))
+    rounded = (1000 * scores["mean"]).round()
+    rivals = rounded.groupby([scores["metric"], scores["line"], settings])
+    return Tables(
+        dataset,
+        tuple(contenders),
+        tuple(categories),
+        scores.assign(
+            gap=100 * scores["mean"] - scores["published"],
+            best=(rounded == rivals.transform("max")) & (rivals.transform("count") > 1),
+        ),
+    )
 
 
 def mean_lines(dataset: str, categories: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -164,42 +111,10 @@ def ordered(categories: set[str]) -> list[str]:
     return sorted(categories, key=lambda name: (canonical.index(name) if name in canonical else len(canonical), name))
 
 
-def _line(
-    name: str,
-    is_mean: bool,
-    figures: Sequence[Figure | None],
-    values: Sequence[float | None],
-    contenders: Sequence[Contender],
-) -> Line:
-    cells = [
-        Cell(figure, value, _is_best(index, figures, contenders))
-        for index, (figure, value) in enumerate(zip(figures, values, strict=True))
-    ]
-    return Line(name, is_mean, tuple(cells))
-
-
-def _published_mean(entry: Published, name: str, members: Sequence[str]) -> float | None:
+def _published_mean(entry: Published | None, name: str, members: Sequence[str]) -> float:
     """The published mean over just these categories: as it stands for all, or made of the published parts."""
-    complete = {"texture": set(TEXTURES), "object": set(OBJECTS), "mean": {*TEXTURES, *OBJECTS}}
-    if entry.dataset == "MVTecAD" and set(members) == complete[name] and name in entry.values:
-        return entry.values[name]
-    if members and all(member in entry.values for member in members):
-        return fmean(entry.values[member] for member in members)
-    return None
-
-
-def _is_best(index: int, figures: Sequence[Figure | None], contenders: Sequence[Contender]) -> bool:
-    own = figures[index]
-    if own is None:
-        return False
-    setting: Callable[[Contender], object] = lambda contender: (contender.group, contender.resolution)  # noqa: E731
-    rivals = [
-        figure.mean
-        for figure, contender in zip(figures, contenders, strict=True)
-        if figure is not None and setting(contender) == setting(contenders[index])
-    ]
-    return len(rivals) > 1 and round(1000 * own.mean) >= round(1000 * max(rivals))
-
-
-def _any(contender: Contender, metric: str, categories: Sequence[str]) -> bool:
-    return any(contender.figure(metric, category) is not None for category in categories)
+    values = entry.values if entry else {}
+    complete = {"texture": {*TEXTURES}, "object": {*OBJECTS}, "mean": {*TEXTURES, *OBJECTS}}
+    if set(members) == complete.get(name) and name in values:
+        return values[name]
+    return fmean(values[member] for member in members) if set(members) <= set(values) else math.nan
