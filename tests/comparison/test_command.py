@@ -3,17 +3,22 @@
 
 """``anomalib-ssl benchmark`` from the YAML file to the last row."""
 
+import itertools
 import json
 import logging
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_ssl import cli
+from anomalib_ssl.comparison import minutes
 from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.comparison.store import Store, read_pictures
 from anomalib_ssl.comparison.table import read_rows
@@ -162,3 +167,48 @@ def test_wrong_requests_start_nothing(configuration, write, tmp_path, capsys, ch
     assert code == 2
     assert message in capsys.readouterr().err
     assert not Store(output).table.exists()
+
+
+def test_a_budget_in_minutes(configuration, write, tmp_path, capsys, monkeypatch):
+    """By a clock on which each update takes half a second; models of anomalib have budgets of their own."""
+    ticks = itertools.count(step=0.5)
+    monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    changed = json.loads(json.dumps(configuration))
+    changed["benchmark"]["model"]["grid"][0]["seed"] = 0
+    del changed["benchmark"]["model"]["grid"][1]
+    store = Store(tmp_path / "out")
+    arguments = ["benchmark", "--config", str(write(changed)), "--output", str(store.folder)]
+    assert cli.main([*arguments, "--minutes", "[0.05,0.1]"]) == 0
+    short, long, padim = store.rows()
+    assert (short.budget, long.budget, padim.budget) == ("0.05 minutes", "0.1 minutes", "1 epoch")
+    assert (short.updates, long.updates) == (6, 12)
+    assert (short.training_duration, long.training_duration) == (3, 6)
+    assert json.loads(short.model_args)["max_updates"] == 2, "as it was given"
+    assert len({short.job, long.job, padim.job}) == 3
+    assert cli.main([*arguments, "--minutes", "0"]) == 2
+    assert "minutes must" in capsys.readouterr().err
+
+
+def test_time_without_validations_and_its_end(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        should_stop=False,
+        check_val_every_n_epoch=1,
+    )
+    clock = minutes.TrainingTime(limit=2.5)
+    assert clock.seconds is None
+    clock.on_train_start()
+    for second, call in (
+        (1, clock.on_train_batch_end),
+        (2, clock.on_validation_start),
+        (9, clock.on_validation_end),
+        (9.5, clock.on_train_batch_end),
+        (10, clock.on_train_batch_end),
+    ):
+        now[0] = float(second)
+        call(trainer)
+        assert trainer.should_stop == (second == 10)
+    assert clock.ends == [1, 2.5, 3]

@@ -40,6 +40,7 @@ def benchmark(
     data_root: str | None = None,
     categories: list[str] | Literal["all"] | None = None,
     seeds: list[int] | None = None,
+    minutes: list[float] | float | None = None,
     throughput_batch_size: int = 16,
     picture_size: int = 128,
     ray_address: str | None = None,
@@ -67,6 +68,9 @@ def benchmark(
         categories: Categories, in place of those in the configuration; ``all`` for every folder of the root in MVTec
             layout with masks.
         seeds: Seeds, in place of those in the configuration.
+        minutes: Budget, or several, in minutes of training without validations, in place of ``max_updates`` of this
+            package's models. The number of updates is found by timing the first ones; training ends where it takes 5 %
+            longer.
         throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
         picture_size: Side in pixels of the anomaly maps kept for the gallery of a report; 0 keeps none.
         ray_address: Address of the Ray cluster, ``auto`` for the one this machine is in; by default one is started.
@@ -87,6 +91,9 @@ def benchmark(
     check_number("ray_cpus", ray_cpus, 0)
     if ray_gpus is not None:
         check_number("ray_gpus", ray_gpus, 0)
+    budgets = [minutes] if isinstance(minutes, int | float) else minutes
+    for budget in budgets or ():
+        check_number("minutes", budget, 0.01)
     console, store = Console(file=sys.stdout), Store(output)
     if store.table.is_file() and not resume:
         msg = f"'{store.table}' exists: --resume goes on with it, --output starts another one."
@@ -94,7 +101,7 @@ def benchmark(
     wanted = [
         specification
         for name in _accelerators(accelerator)
-        for specification in specifications(benchmark, name, data_root, categories, seeds)
+        for specification in specifications(benchmark, name, data_root, categories, seeds, budgets)
     ]
     check_output("output", output)
     with quiet(output / "benchmark.log"):

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,6 +20,7 @@ from anomalib_ssl.comparison import environment
 from anomalib_ssl.comparison.building import build
 from anomalib_ssl.comparison.evaluation import RawScores, evaluator
 from anomalib_ssl.comparison.measurement import PeakMemory, num_parameters, test_images, throughput
+from anomalib_ssl.comparison.minutes import SHARE, TrainingTime, updates_within
 from anomalib_ssl.comparison.pictures import PictureCollector
 from anomalib_ssl.comparison.recorded_job import RecordedJob
 from anomalib_ssl.comparison.row import METRICS, Row
@@ -66,22 +68,32 @@ class BenchmarkJob(RecordedJob):
         hardware = torch.device("cpu" if specification.accelerator == "cpu" else f"cuda:{device or 0}")
         memory = PeakMemory(hardware)
         seed_everything(specification.seed, workers=True, verbose=False)
-        model, datamodule, arguments, pretrained = build(specification)
-        pictures = PictureCollector(self.picture_size)
-        model.evaluator = evaluator(model.evaluator)
-        model.visualizer = pictures  # type: ignore[assignment]  # anomalib sets its own ones so, too
         with TemporaryDirectory(prefix="anomalib-ssl-") as folder:
-            engine = Engine(
+            engine_with = partial(
+                Engine,
                 accelerator=specification.accelerator,
                 devices=[device or 0] if hardware.type == "cuda" else 1,
                 default_root_dir=folder,
-                callbacks=[RawScores()],
                 **(SILENT | specification.trainer),
             )
+            training = TrainingTime()
+            minutes = specification.minutes
+            if minutes is not None:
+                updates = updates_within(minutes, specification.with_updates, engine_with)
+                specification = specification.with_updates(updates)
+                training.limit = 60 * minutes * (1 + SHARE)
+                seed_everything(specification.seed, workers=True, verbose=False)
+            model, datamodule, arguments, pretrained = build(specification)
+            pictures = PictureCollector(self.picture_size)
+            model.evaluator = evaluator(model.evaluator)
+            model.visualizer = pictures  # type: ignore[assignment]  # anomalib sets its own ones so, too
+            engine = engine_with(callbacks=[RawScores(), training])
             clock.restart()
             engine.fit(model=model, datamodule=datamodule)
             fit_duration = clock.restart()
             progress = budget(engine.trainer, specification.trainer)
+            if minutes is not None:
+                progress["budget"] = _counted(minutes, "minute")
             (measured,) = engine.test(model=model, datamodule=datamodule, verbose=False)
             test_duration = clock.restart()
         peak = memory.mib()
@@ -107,6 +119,7 @@ class BenchmarkJob(RecordedJob):
             images_per_second_n=speed.get(self.throughput_batch_size),
             throughput_batch_size=self.throughput_batch_size or None,
             fit_duration=fit_duration,
+            training_duration=training.seconds,
             test_duration=test_duration,
             job_duration=clock.total(),
             peak_memory=peak,
@@ -186,7 +199,7 @@ def budget(trainer: Trainer, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counted(number: int, unit: str) -> str:
+def _counted(number: float, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 

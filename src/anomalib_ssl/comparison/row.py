@@ -57,6 +57,7 @@ class Row:
         images_per_second_n: The same in batches of ``throughput_batch_size``.
         throughput_batch_size: Images per batch of ``images_per_second_n``.
         fit_duration: Seconds of training, validation included.
+        training_duration: Seconds of training, from its first to its last update, without validations.
         test_duration: Seconds of the test.
         job_duration: Seconds of the whole job.
         peak_memory: Largest memory in MiB: on a GPU what PyTorch allocated, on a CPU the resident memory of the
@@ -103,6 +104,7 @@ class Row:
     images_per_second_n: float | None = None
     throughput_batch_size: int | None = None
     fit_duration: float | None = None
+    training_duration: float | None = None
     test_duration: float | None = None
     job_duration: float | None = None
     peak_memory: float | None = None

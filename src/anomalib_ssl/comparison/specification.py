@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from anomalib_ssl import models as ours
 from anomalib_ssl.file_names import safe_name
 
 ENTRY_KEYS = {
@@ -46,6 +47,7 @@ class Specification:
         accelerator: ``cpu`` or ``cuda``.
         label: What reports shall call the model.
         pretrained: Whether it starts from weights trained on other images, where its arguments do not tell.
+        minutes: Budget in minutes of training, in place of ``max_updates`` of a model of this package.
 
     Example:
         >>> specification = Specification({"class_path": "anomalib.models.Padim"}, {"class_path": "MVTecAD"}, seed=1)
@@ -60,6 +62,7 @@ class Specification:
     accelerator: str = "cpu"
     label: str | None = None
     pretrained: bool | None = None
+    minutes: float | None = None
 
     @property
     def model_class(self) -> str:
@@ -95,6 +98,8 @@ class Specification:
         Where the data lie is no setting: a benchmark can be resumed after they were moved. Nor is what reports say.
         """
         settings = {**asdict(self), "label": None, "pretrained": None}
+        if self.minutes is None:
+            del settings["minutes"]  # names are those of earlier versions
         settings["data"] = {
             "class_path": self.data_class,
             "init_args": {name: value for name, value in self.data_args.items() if name != "root"},
@@ -110,6 +115,10 @@ class Specification:
         )
         return safe_name("-".join(str(part) for part in parts if part))
 
+    def with_updates(self, updates: int) -> "Specification":
+        """The same with another budget in updates."""
+        return replace(self, model={**self.model, "init_args": {**self.model_args, "max_updates": updates}})
+
 
 def specifications(
     benchmark: Mapping[str, Any],
@@ -117,6 +126,7 @@ def specifications(
     root: str | None = None,
     categories: Sequence[str] | Literal["all"] | None = None,
     seeds: Sequence[int] | None = None,
+    minutes: Sequence[float] | None = None,
 ) -> list[Specification]:
     """List the jobs of a configuration: for each category all models, and for each model all seeds.
 
@@ -130,6 +140,7 @@ def specifications(
         categories: Categories, in place of those in the configuration; ``all`` for all folders of the root in MVTec
             layout with masks.
         seeds: Seeds, in place of those in the configuration.
+        minutes: Budgets in minutes of training, in place of ``max_updates`` of models of this package.
 
     Returns:
         The jobs, each once.
@@ -159,8 +170,9 @@ def specifications(
                 pretrained=entry.get("pretrained"),
             )
             for seed in _seeds(entry.get("seed", benchmark.get("seed", 0)) if seeds is None else seeds):
-                specification = replace(common, seed=seed)
-                found.setdefault(specification.name, specification)
+                for budget in minutes if minutes and common.model_class in ours.__all__ else [None]:
+                    specification = replace(common, seed=seed, minutes=budget)
+                    found.setdefault(specification.name, specification)
     if not found:
         msg = "benchmark describes no job: a grid or the list of seeds is empty."
         raise ValueError(msg)

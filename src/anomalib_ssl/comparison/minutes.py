@@ -1,0 +1,95 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Budgets in minutes of training: how many updates these are is measured before the run."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from anomalib.engine import Engine
+from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+
+from anomalib_ssl.comparison.building import build
+from anomalib_ssl.comparison.specification import Specification
+
+WARM_UP = 2
+"""Updates that are not timed: the first ones make buffers and choose algorithms."""
+
+TIMED = 8
+"""Updates that are timed at most."""
+
+SHARE = 0.05
+"""Part of the budget that timing may take before it ends early, and by which training may exceed the budget."""
+
+
+class TrainingTime(Callback):
+    """Measures the time of training without validations, and ends training where a limit is exceeded.
+
+    Args:
+        limit: Most seconds.
+
+    Attributes:
+        seconds: Seconds from the start of the first to the end of the last update, without validations.
+        ends: Such seconds at the end of each update.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self.limit = limit
+        self.ends: list[float] = []
+        self._since = 0.0
+        self._before = 0.0
+
+    @property
+    def seconds(self) -> float | None:
+        """None where there was no update."""
+        return self.ends[-1] if self.ends else None
+
+    def on_train_start(self, *args: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        del args, kwargs
+        self.ends, self._before, self._since = [], 0.0, time.perf_counter()
+
+    def on_validation_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        """Stop it."""
+        del args, kwargs
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._before += time.perf_counter() - self._since
+
+    def on_validation_end(self, *args: Any, **kwargs: Any) -> None:
+        """Go on."""
+        del args, kwargs
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        """Note the time; where it is up, ask Lightning to stop, which makes it validate first."""
+        del args, kwargs
+        device = trainer.strategy.root_device
+        if self.limit is not None and device.type != "cpu":
+            torch.accelerator.synchronize(device)  # what was only asked for has not been done yet
+        self.ends.append(self._before + time.perf_counter() - self._since)
+        if self.limit is not None and self.ends[-1] > self.limit:
+            trainer.check_val_every_n_epoch = None
+            trainer.should_stop = True
+
+
+def updates_within(minutes: float, make: Callable[[int], Specification], engine: Callable[..., Engine]) -> int:
+    """Count the updates of a training that takes so long, from the rate of its first ones.
+
+    Args:
+        minutes: Minutes of training.
+        make: Gives the settings for a number of updates.
+        engine: Makes an engine with further arguments of the Trainer.
+
+    Returns:
+        At least 1.
+    """
+    clock = TrainingTime(limit=60 * minutes * SHARE)
+    built = build(make(WARM_UP + TIMED))
+    engine(callbacks=[clock], limit_val_batches=0, logger=False).fit(model=built.model, datamodule=built.datamodule)
+    first = min(WARM_UP, len(clock.ends) - 1) - 1  # one update has to be timed, if it was the only one
+    elapsed = clock.ends[-1] - (clock.ends[first] if first >= 0 else 0.0)
+    per_update = elapsed / (len(clock.ends) - 1 - first)
+    return max(1, round(60 * minutes / per_update))
