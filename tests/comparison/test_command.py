@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomalib_ssl import cli
+from anomalib_ssl import CutPaste, cli
 from anomalib_ssl.comparison import minutes
 from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.comparison.store import Store, read_pictures
@@ -212,3 +212,39 @@ def test_time_without_validations_and_its_end(monkeypatch):
         call(trainer)
         assert trainer.should_stop == (second == 10)
     assert clock.ends == [1, 2.5, 3]
+
+
+def test_entries_that_differ_only_in_how_they_score_share_a_training(configuration, write, tmp_path, monkeypatch):
+    """What they score is what each would score alone."""
+    common = {"backbone": "resnet10t", "image_size": 32, "max_updates": 2}
+    entries = [
+        {"class_path": "CutPaste", "init_args": {**common, "gde_shrinkage": shrinkage}}
+        for shrinkage in ("ridge", "ledoit_wolf")
+    ]
+    benchmark = {**configuration["benchmark"], "model": {"grid": entries}}
+    config = write({**configuration, "benchmark": benchmark, "throughput_batch_size": 0})
+    steps = []
+    monkeypatch.setattr(CutPaste, "on_train_batch_end", lambda *_: steps.append(1))
+    assert cli.main(["benchmark", "--config", str(config), "--output", str(tmp_path / "shared")]) == 0
+    assert len(steps) == 2, "one training of two updates"
+    first, second = Store(tmp_path / "shared").rows()
+    assert first.weights == second.weights is not None
+    assert (second.updates, second.budget, second.fit_duration) == (2, "2 updates", first.fit_duration)
+    benchmark["model"] = entries[1]
+    assert (
+        cli.main(
+            [
+                "benchmark",
+                "--config",
+                str(write({**configuration, "benchmark": benchmark})),
+                "--output",
+                str(tmp_path / "alone"),
+            ]
+        )
+        == 0
+    )
+    (alone,) = Store(tmp_path / "alone").rows()
+    assert (alone.job, alone.weights) == (second.job, None)
+    for metric in METRICS:
+        assert getattr(alone, metric) == pytest.approx(getattr(second, metric), abs=1e-6), metric
+    assert any(getattr(alone, metric) != getattr(first, metric) for metric in METRICS)

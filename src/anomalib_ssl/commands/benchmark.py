@@ -5,6 +5,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -17,7 +18,7 @@ from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
 from rich.console import Console
 
 from anomalib_ssl.checks import check_choice, check_number, check_output, check_whole
-from anomalib_ssl.comparison.building import check
+from anomalib_ssl.comparison.building import check, network_name
 from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
 from anomalib_ssl.comparison.job import BenchmarkJob
 from anomalib_ssl.comparison.progress import Progress, shown
@@ -54,6 +55,7 @@ def benchmark(
     arguments and hold ``label``, ``seed``, ``trainer``, ``data`` and ``pretrained``; ``seed`` may be a list;
     ``trainer`` holds arguments of the Trainer. Any option below may stand in the file, too.
 
+    Entries that differ only in how they score, as their model says by ``scoring_arguments``, share one training.
     Everything is seeded before a model is built. A job that fails is recorded with its error and the others go on.
 
     Args:
@@ -112,9 +114,11 @@ def benchmark(
         row = done.get(specification.name)
         if row is not None and row.label != specification.label:
             store.append(replace(row, label=specification.label))
+    networks = {specification.name: network_name(specification) for specification in wanted}
+    shared = {network for network, count in Counter(networks.values()).items() if network and count > 1}
     jobs = [
-        BenchmarkJob(specification, store, throughput_batch_size, picture_size)
-        for specification in wanted
+        BenchmarkJob(specification, store, throughput_batch_size, picture_size, network if network in shared else None)
+        for specification, network in zip(wanted, networks.values(), strict=True)
         if specification.name not in done
     ]
     progress = Progress(

@@ -62,6 +62,16 @@ def build(specification: Specification) -> Built:
     return Built(built.model, built.data, arguments, pretrained)
 
 
+def network_name(specification: Specification) -> str | None:
+    """Name a trained network: settings that differ only in how they score, as their model says, have the same one.
+
+    Returns:
+        None for models of which nothing is known.
+    """
+    model = getattr(anomalib_ssl.models, specification.model_class, None)
+    return None if model is None else specification.without(model.scoring_arguments).name
+
+
 def check(specifications: Iterable[Specification]) -> None:
     """Raise unless all jobs can be built: classes, arguments with their types and ranges, Trainers, categories.
 

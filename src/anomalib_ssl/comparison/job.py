@@ -24,6 +24,7 @@ from anomalib_ssl.comparison.minutes import SHARE, TrainingTime, updates_within
 from anomalib_ssl.comparison.pictures import PictureCollector
 from anomalib_ssl.comparison.recorded_job import RecordedJob
 from anomalib_ssl.comparison.row import METRICS, Row
+from anomalib_ssl.comparison.shared_weights import SharedWeights, save_weights
 from anomalib_ssl.comparison.specification import Specification
 from anomalib_ssl.comparison.store import Outcome, Store
 
@@ -39,6 +40,7 @@ class BenchmarkJob(RecordedJob):
         store: Where to keep the outcome.
         throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
         picture_size: Side in pixels of the maps kept for the gallery; 0 keeps none.
+        weights: Name of the trained network where other jobs score with the same one: the first of them trains it.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class BenchmarkJob(RecordedJob):
         store: Store,
         throughput_batch_size: int = 16,
         picture_size: int = 128,
+        weights: str | None = None,
     ) -> None:
         super().__init__(store)
         self.specification = specification
+        self.weights = weights
         self.throughput_batch_size = throughput_batch_size
         self.picture_size = picture_size
 
@@ -76,9 +80,10 @@ class BenchmarkJob(RecordedJob):
                 default_root_dir=folder,
                 **(SILENT | specification.trainer),
             )
-            training = TrainingTime()
-            minutes = specification.minutes
-            if minutes is not None:
+            file = None if self.weights is None else self.store.folder / "weights" / f"{self.weights}.pt"
+            shared = SharedWeights(file) if file is not None and file.is_file() else None
+            training, minutes = TrainingTime(), specification.minutes
+            if minutes is not None and shared is None:
                 updates = updates_within(minutes, specification.with_updates, engine_with)
                 specification = specification.with_updates(updates)
                 training.limit = 60 * minutes * (1 + SHARE)
@@ -87,13 +92,20 @@ class BenchmarkJob(RecordedJob):
             pictures = PictureCollector(self.picture_size)
             model.evaluator = evaluator(model.evaluator)
             model.visualizer = pictures  # type: ignore[assignment]  # anomalib sets its own ones so, too
-            engine = engine_with(callbacks=[RawScores(), training])
+            engine = engine_with(callbacks=[RawScores(), shared or training])
             clock.restart()
             engine.fit(model=model, datamodule=datamodule)
-            fit_duration = clock.restart()
-            progress = budget(engine.trainer, specification.trainer)
-            if minutes is not None:
-                progress["budget"] = _counted(minutes, "minute")
+            if shared is None:
+                progress = budget(engine.trainer, specification.trainer)
+                progress |= {"fit_duration": clock.restart(), "training_duration": training.seconds}
+                if minutes is not None:
+                    progress["budget"] = _counted(minutes, "minute")
+                if file is not None:
+                    save_weights(file, model, progress)
+            else:
+                progress = shared.training
+                engine.validate(model=model, datamodule=datamodule, verbose=False)  # thresholds come from there
+                clock.restart()
             (measured,) = engine.test(model=model, datamodule=datamodule, verbose=False)
             test_duration = clock.restart()
         peak = memory.mib()
@@ -118,8 +130,7 @@ class BenchmarkJob(RecordedJob):
             images_per_second_1=speed.get(1),
             images_per_second_n=speed.get(self.throughput_batch_size),
             throughput_batch_size=self.throughput_batch_size or None,
-            fit_duration=fit_duration,
-            training_duration=training.seconds,
+            weights=self.weights,
             test_duration=test_duration,
             job_duration=clock.total(),
             peak_memory=peak,
@@ -128,9 +139,9 @@ class BenchmarkJob(RecordedJob):
             started=started,
             **environment.versions(),
         )
-        shared = "-".join(part for part in (row.dataset, row.category) if part)
+        data = "-".join(part for part in (row.dataset, row.category) if part)
         details = {"settings": asdict(specification), "arguments": arguments, "measured": _plain(measured)}
-        return Outcome(row, details, pictures.files(self.job, shared, model.pre_processor))
+        return Outcome(row, details, pictures.files(self.job, data, model.pre_processor))
 
     def failure(self, error: str, details: str) -> Outcome:
         """Keep the settings and the error."""

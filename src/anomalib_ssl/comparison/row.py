@@ -63,6 +63,7 @@ class Row:
         peak_memory: Largest memory in MiB: on a GPU what PyTorch allocated, on a CPU the resident memory of the
             process, libraries included. None where the system does not tell.
         parameters: Number of parameters of the torch model.
+        weights: Name of the trained network, where several jobs score with the same one.
         accelerator: ``cpu`` or ``cuda``.
         device: Name of the device.
         started: When the job started, UTC.
@@ -109,6 +110,7 @@ class Row:
     job_duration: float | None = None
     peak_memory: float | None = None
     parameters: int | None = None
+    weights: str | None = None
     accelerator: str | None = None
     device: str | None = None
     started: str | None = None

@@ -115,6 +115,11 @@ class Specification:
         )
         return safe_name("-".join(str(part) for part in parts if part))
 
+    def without(self, arguments: Collection[str]) -> "Specification":
+        """The same without some arguments of the model."""
+        kept = {name: value for name, value in self.model_args.items() if name not in arguments}
+        return replace(self, model={**self.model, "init_args": kept})
+
     def with_updates(self, updates: int) -> "Specification":
         """The same with another budget in updates."""
         return replace(self, model={**self.model, "init_args": {**self.model_args, "max_updates": updates}})

@@ -77,6 +77,7 @@ class SelfSupervisedMixin(Base):
     Attributes:
         size: Height and width in pixels of the images that the model sees.
         exports_map: Whether ONNX and OpenVINO graphs give the heat map besides the score.
+        scoring_arguments: Names of the arguments that change how the trained network scores, and no training.
 
     Raises:
         TypeError: If an argument is of another type; the message names it.
@@ -87,6 +88,7 @@ class SelfSupervisedMixin(Base):
     held_out_share = 0.0
     ema_decay = 0.0
     exports_map = True
+    scoring_arguments: frozenset[str] = frozenset()
 
     def __init__(
         self,

@@ -106,6 +106,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
+    scoring_arguments = frozenset({"error_normalization", "map_statistics", "score", "statistics_for"})
+
     def __init__(
         self,
         widths: Sequence[int] = (32, 64, 128),

@@ -48,6 +48,8 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
+    scoring_arguments = frozenset({"gde_shrinkage", "map_sigma"})
+
     def __init__(self, layer: Literal["pool", "level7"] = "pool", map_sigma: float = 4.0, **training: Any) -> None:
         super().__init__(**training)
         self.build(lambda shared: CutPasteModel(**shared, layer=layer, map_sigma=map_sigma))
@@ -84,6 +86,8 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
         >>> from anomalib_ssl import CutPastePatch
         >>> model = CutPastePatch(window_size=32, stride=4, dense="windows", seed=0)
     """
+
+    scoring_arguments = frozenset({"dense", "gde_shrinkage", "per_location", "stride", "upsample_sigma", "window_size"})
 
     def __init__(
         self,

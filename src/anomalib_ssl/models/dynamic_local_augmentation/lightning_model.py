@@ -100,6 +100,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     loss: ContrastiveLoss
 
+    scoring_arguments = frozenset({"alphas", "feature_norm", "mu_mode", "score_norm"})
+
     def __init__(
         self,
         backbone: str = "resnet18",

@@ -89,6 +89,18 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     min_training_images = 1
 
+    scoring_arguments = frozenset(
+        {
+            "inference_precision",
+            "initial_masks",
+            "map_sigma",
+            "refinement_passes",
+            "refinement_ratio",
+            "refinement_threshold",
+            "uncovered_error",
+        }
+    )
+
     def __init__(
         self,
         widths: Sequence[int] = (64, 128, 256, 512, 512),
