@@ -425,7 +425,7 @@ def lines(draw):
     return buffer.getvalue().encode(errors="surrogatepass")
 
 
-headers = st.sampled_from([COLUMNS] * 6 + [(*COLUMNS, "job"), (*COLUMNS[:-1], "job"), COLUMNS[3:], ("a", "")])
+headers = st.sampled_from([COLUMNS] * 20 + [(*COLUMNS, "job"), (*COLUMNS[:-1], "job"), COLUMNS[3:], ("a", "")])
 tables = st.builds(
     lambda start, header, body: start + b"\n".join([",".join(header).encode(), *body]),
     st.sampled_from([b"", b"\xef\xbb\xbf"]),

@@ -99,7 +99,7 @@ def breakable(title: str) -> str:
 
 def image_name(name: str) -> str:
     """Write folder and file of an image in words, without the ending."""
-    return name.rpartition(".")[0].replace("_", " ").replace("/", " ")
+    return (name.rpartition(".")[0] or name).replace("_", " ").replace("/", " ")
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

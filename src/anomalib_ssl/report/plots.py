@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from cycler import cycler
-from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 
@@ -199,7 +198,7 @@ def inline(plot: Plot) -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"<[^>]*>", _adapted, text)  # tags alone: names are text
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{plot.title}" ', 1)
 
 
 def _adapted(tag: re.Match[str]) -> str:
