@@ -210,7 +210,7 @@ def test_summary_holds_what_the_tables_show(written):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["nowhere.csv"], "no file 'nowhere.csv'"), (["x", "--cases=-1"], "cases"), (["x", "--page", "a.txt"], ".md")],
+    [(["nowhere.csv"], "nowhere.csv'"), (["x", "--cases=-1"], "cases"), (["x", "--page", "a.txt"], ".md")],
 )
 def test_wrong_requests(arguments, message, capsys):
     assert cli.main(["report", *arguments]) == 2

@@ -198,16 +198,22 @@ def test_the_stock_table_is_checked_as_well(tmp_path, caplog):
     ]
     table = write(tmp_path / "results.csv", lines, (*columns, "image_AUROC", "fit_duration"))
     assert [result.row.seed for result in read_results([table, table])] == [0, 4]
-    assert [f"line {number}" in message for number, message in zip((3, 4, 5, 6), caplog.messages, strict=False)] == [
-        True
-    ] * 4
-    assert all(str(table) in message for message in caplog.messages)
+    for number, message in zip((3, 4, 5, 6), caplog.messages, strict=True):
+        assert f"{table}, line {number} is left out" in message
 
 
 def test_a_report_of_nothing_is_an_error(tmp_path):
     table = write(tmp_path / "results.csv", [with_cell("seed", "x")])
     with pytest.raises(ValueError, match="no line of"):
         report([table], tmp_path / "out")
+
+
+def test_a_report_without_any_score_lists_the_models(tmp_path):
+    rows = [good(image_AUROC=None, label=label).cells() for label in ("<a>", "b")]
+    text = report([write(tmp_path / "results.csv", rows)], tmp_path / "out").read_text(encoding="utf-8")
+    assert "&lt;a&gt;" in text
+    assert "| \\<a\\> |" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
+    assert summary(tmp_path / "out") == []
 
 
 def test_a_report_of_failures_alone_lists_them(tmp_path):

@@ -102,11 +102,6 @@ def image_name(name: str) -> str:
     return (name.rpartition(".")[0] or name).replace("_", " ").replace("/", " ")
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Write a number with its noun."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
 SETTINGS = {"resolution": resolution, "budget": budget, "start weights": start_weights, "seeds": seeds}
 """What stands above the columns of every table."""
 

@@ -83,11 +83,10 @@ class Plot(NamedTuple):
 
 def draw(tables: Tables) -> dict[str, Plot]:
     """Draw all plots of a data set, by the ends of their names: ``METRIC_speed``, ``METRIC`` and ``legend``."""
-    speeds = {metric: accuracy_and_speed(tables, metric) for metric in SCATTERS if metric in tables.metrics}
     drawn = {
         f"{metric}_speed": Plot(f"Mean {METRICS[metric]} and images per second of each model", figure)
-        for metric, figure in speeds.items()
-        if figure is not None
+        for metric in SCATTERS
+        if metric in tables.metrics and (figure := accuracy_and_speed(tables, metric)) is not None
     }
     for metric in tables.metrics:
         drawn[metric] = Plot(f"{METRICS[metric]} per category", category_bars(tables, metric))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anomalib_ssl.comparison.row import METRICS, SETTINGS, Row, column_types
+from anomalib_ssl.comparison.row import SETTINGS, Row, column_types
 from anomalib_ssl.comparison.table import MakeRow, read_header, read_rows
 from anomalib_ssl.file_names import safe_name
 
@@ -60,10 +60,9 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         ValueError: If a file is none of these tables, or there is no result in any.
     """
     jobs: dict[tuple[Path, str], Result] = {}
-    for given in paths:
-        path = (given / "results.csv" if given.is_dir() else given).resolve()
+    for path in dict.fromkeys((path / "results.csv" if path.is_dir() else path).resolve() for path in paths):
         if not path.is_file():
-            msg = f"results: there is no file '{given}'."
+            msg = f"results: there is no file '{path}'."
             raise FileNotFoundError(msg)
         for row in read_rows(path, _maker(path)):
             jobs[path, row.job] = Result(row, path.parent)
@@ -118,7 +117,7 @@ def _stock(cells: Mapping[str, str]) -> dict[str, str]:
     category = data.pop("category", "")
     side, updates = model.get("image_size", ""), model.get("max_updates", "")
     pretrained, transductive = model.get("pre_trained", model.get("pretrained")), cells.get("transductive", "")
-    return {name: cells.get(name, "") for name in ("seed", "accelerator", *METRICS, *NUMBERS)} | {
+    return {name: cells.get(name, "") for name in ("seed", "accelerator", *NUMBERS)} | {
         "job": " ".join(cells.values()),  # it has no name: the same line is the same job
         "status": "ok",
         "model": cells["model.class_path"].rpartition(".")[2],

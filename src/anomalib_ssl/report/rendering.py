@@ -46,8 +46,13 @@ def markdown(page: Page, shown: Mapping[str, Mapping[Path, str]]) -> str:
         page: What it shows.
         shown: Titles of the plots of each data set by their files, relative to the page.
     """
-    link: Callable[[Path], Markup] = lambda path: Markup(quote(path.as_posix()))  # noqa: E731, S704  # nothing is left to escape
-    return _render("template.md.j2", markdown_text, page=page, shown=shown, link=link)
+    return _render(
+        "template.md.j2",
+        markdown_text,
+        page=page,
+        shown=shown,
+        link=lambda path: Markup(quote(path.as_posix())),  # noqa: S704  # nothing is left to escape
+    )
 
 
 def markdown_text(text: str) -> Markup:
