@@ -57,9 +57,9 @@ class Inspection:
     note: str = ""
 
 
-def scored_map(images: torch.Tensor, scored: Any) -> Column:
+def scored_map(images: torch.Tensor, scored: Any, title: str = "map") -> Column:
     """Lay the maps of an ``InferenceBatch`` over its images (B, 3, H, W), with the scores below."""
-    return Column("map", scored.anomaly_map, captions("score", scored.pred_score), over=images)
+    return Column(title, scored.anomaly_map, captions("score", scored.pred_score), over=images)
 
 
 def captions(name: str, values: torch.Tensor) -> list[str]:

@@ -5,8 +5,9 @@
 
 Bauer et al. (Mathematics 2024, 12 (24), 3988) state that the trained autoencoder resembles such a projection. What is
 measured here are consequences of that, in one notation throughout: ``x`` a normal image, ``corrupted`` the same with a
-region changed, ``masks`` that region, ``project`` the map, and ``restored = project(corrupted)``. Every result has one
-number an image. Which numbers a good model reaches is not known from the paper.
+region changed, ``masks`` that region, ``project`` the map, ``restored = project(corrupted)``, and ``J`` the Jacobian of
+the map, which must treat each image by itself. Every result has one number an image. Which numbers a good model
+reaches is not known from the paper.
 """
 
 from collections.abc import Callable
@@ -22,24 +23,22 @@ def measure(
     x: torch.Tensor,
     corrupted: torch.Tensor,
     masks: torch.Tensor,
-    generator: torch.Generator | None = None,
     chunk: int = 8,
 ) -> dict[str, torch.Tensor]:
-    """Measure everything there is here.
+    """Measure everything there is here, with directions of derivatives from torch's global generators.
 
     Args:
         project: The map, differentiable and with each image by itself.
         x: Clean images, shape (B, C, H, W).
         corrupted: The same with a region changed, shape (B, C, H, W).
         masks: That region, boolean, shape (B, 1, H, W).
-        generator: Source of randomness for the directions of derivatives.
         chunk: Largest number of images that pass through the map at once.
 
     Returns:
         One value an image (B,) by the name of the function, and as ``nearest`` the :func:`conservation` with the
         nearest of all ``x`` for the clean image.
     """
-    directions = torch.randn(x.shape, device=x.device, dtype=x.dtype, generator=generator)
+    directions = torch.randn_like(x)
     parts: list[dict[str, torch.Tensor]] = []
     for images, changed, region, u in zip(
         x.split(chunk), corrupted.split(chunk), masks.split(chunk), directions.split(chunk), strict=True
@@ -88,13 +87,7 @@ def conservation(restored: torch.Tensor, x: torch.Tensor, corrupted: torch.Tenso
 def locality(restored: torch.Tensor, corrupted: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Root mean square of ``restored - corrupted`` outside ``masks``, divided by that inside, shape (B,).
 
-    Args:
-        restored: Shape (B, C, H, W).
-        corrupted: Shape (B, C, H, W).
-        masks: Boolean, shape (B, 1, H, W).
-
-    Returns:
-        0 if nothing but the corrupted region was changed.
+    It is 0 if nothing but the corrupted region was changed.
     """
     change = (restored - corrupted).square().mean(dim=1, keepdim=True)
     inside = masks.to(change.dtype)
@@ -107,25 +100,13 @@ def locality(restored: torch.Tensor, corrupted: torch.Tensor, masks: torch.Tenso
 
 
 def jacobian_symmetry(project: Projection, x: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """Cosine of ``J u`` and ``J' u`` for the Jacobian ``J`` of the map at ``x``, shape (B,): 1 for a projection.
-
-    Args:
-        project: The map, differentiable and with each image by itself.
-        x: Where, shape (B, C, H, W).
-        directions: ``u``, shape (B, C, H, W).
-    """
+    """Cosine of ``J u`` and ``J' u`` for ``J`` at ``x`` and directions ``u``, shape (B,): 1 for a projection."""
     forward, backward = jacobian_products(project, x, directions)
     return _ratio((forward * backward).flatten(1).sum(dim=1), _norm(forward) * _norm(backward))
 
 
 def jacobian_idempotence(project: Projection, x: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """``|J J u - J u| / |J u|`` for the Jacobian ``J`` of the map at ``x``, shape (B,): 0 for a projection.
-
-    Args:
-        project: The map, differentiable and with each image by itself.
-        x: Where, shape (B, C, H, W).
-        directions: ``u``, shape (B, C, H, W).
-    """
+    """``|J J u - J u| / |J u|`` for ``J`` at ``x`` and directions ``u``, shape (B,): 0 for a projection."""
     once, _ = jacobian_products(project, x, directions)
     twice, _ = jacobian_products(project, x, once)
     return _ratio(_norm(twice - once), _norm(once))

@@ -41,16 +41,18 @@ def inspect(model: AutoencoderProjectionModel, corruption: LocalCorruption, imag
     """
     corrupted, masks = corruption(images)
 
-    def columns(title: str, shown: torch.Tensor, outlined: torch.Tensor | None = None) -> list[Column]:
+    def answer(shown: torch.Tensor, title: str) -> list[Column]:
         restored = model.autoencoder(shown)
         error = squared_error(shown, restored).sqrt()
-        scored = scored_map(shown, model.compare(shown, restored))
-        return [Column(title, shown, outlined=outlined), Column("restored", restored), Column("error", error), scored]
+        scored = model.compare(shown, restored)
+        return [Column("restored", restored), Column("error", error), scored_map(shown, scored, title)]
 
+    columns = [Column("input", images), *answer(images, "map")]
+    columns += [Column("corrupted", corrupted, outlined=masks), *answer(corrupted, "map, corrupted")]
     numbers = []
     for name, values in diagnostics.measure(model.autoencoder, images, corrupted, masks).items():
         title, ideal, formula = PROPERTIES[name]
         low, median, high = values.quantile(values.new_tensor([0.1, 0.5, 0.9])).tolist()
-        shown = {"mean": float(values.mean()), "10 %": low, "median": median, "90 %": high}
-        numbers.append({"property": title, "projection": ideal, **shown, "formula": formula})
-    return Inspection([*columns("input", images), *columns("corrupted", corrupted, masks)], numbers, NOTE)
+        spread = {"mean": float(values.mean()), "10 %": low, "median": median, "90 %": high}
+        numbers.append({"property": title, "projection": ideal, **spread, "formula": formula})
+    return Inspection(columns, numbers, NOTE)

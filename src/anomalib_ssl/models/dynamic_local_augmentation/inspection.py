@@ -11,7 +11,7 @@ from anomalib_ssl.models.dynamic_local_augmentation.loss import cosine
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DynamicLocalAugmentationModel
 from anomalib_ssl.models.dynamic_local_augmentation.views import TrainingViews
 
-NOTE = "distances and uncertainties of all places of a stage; of the training images their mean is 1"
+NOTE = "over all places of a stage; 1 is the mean of the training images"
 
 
 def inspect(model: DynamicLocalAugmentationModel, views: TrainingViews, images: torch.Tensor) -> Inspection:
@@ -47,8 +47,11 @@ def inspect(model: DynamicLocalAugmentationModel, views: TrainingViews, images: 
     numbers = [
         {
             "stage": name,
-            **{f"{kind}, mean": float(maps[stage].mean()) for kind, maps in deviations.items()},
-            **{f"{kind}, largest": float(maps[stage].max()) for kind, maps in deviations.items()},
+            **{
+                f"{kind}, {word}": float(value)
+                for kind, maps in deviations.items()
+                for word, value in (("mean", maps[stage].mean()), ("largest", maps[stage].max()))
+            },
         }
         for stage, name in enumerate(names)
     ]

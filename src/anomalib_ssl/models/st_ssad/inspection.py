@@ -47,4 +47,4 @@ def inspect(model: STSSADModel, tuning: TuningRun, transductive: bool, images: t
     shown = augmented(now)
     numbers.append({"part": "now", "update": "", **{name: f"{value:.4g}" for name, value in now.items()}})
     note = "angles in degrees" + ("; transductive: tuned with images of the test set" if transductive else "")
-    return Inspection([*columns, Column("now", shown), scored_map(shown, model(shown))], numbers, note)
+    return Inspection([*columns, Column("now", shown), scored_map(shown, model(shown), "map, now")], numbers, note)
