@@ -34,7 +34,7 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervise
     allowed = models.__all__ if model is None else [model]
     name = saved.get(MODEL, model)
     if name is None:
-        msg = f"ckpt_path: '{path}' does not say of which model it is; model must, as one of {sorted(allowed)}."
+        msg = f"ckpt_path: '{path}' does not say of which model it is: give model, one of {sorted(allowed)}."
         raise ValueError(msg)
     if name not in allowed:
         msg = f"ckpt_path: '{path}' is a checkpoint of {name}, not of {' or '.join(sorted(allowed))}."

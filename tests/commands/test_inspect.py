@@ -202,7 +202,7 @@ def test_older_checkpoints_need_the_name_of_the_model(checkpoint, mvtec_root, ru
     for name in ("ssm", "SSM"):
         assert run(image, "--ckpt_path", old, "--model", name) == expected
     for arguments, message in [
-        ((old,), r"old\.ckpt' does not say of which model it is; model must, as one of \['AutoencoderProjection'"),
+        ((old,), r"old\.ckpt' does not say of which model it is: give model, one of \['AutoencoderProjection'"),
         ((old, "--model", "cut_paste_patch"), r"ckpt_path: .*old\.ckpt' is no checkpoint of CutPastePatch"),
         ((old, "--model", "Padim"), "model must be one of .*'SSM'.*got 'Padim'"),
         ((path, "--model", "CutPaste"), r"ckpt_path: .*model\.ckpt' is a checkpoint of SSM, not of CutPaste"),
