@@ -112,7 +112,7 @@ def test_switches_need_no_value() -> None:
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"anomalib-ssl {__version__}\n", "")
     code, out, _ = run(capsys, "--help")
-    assert (code, all(name in out for name in ("benchmark", "demo", "doctor", "preview", "refine", "report"))) == (
+    assert (code, all(name in out for name in ("benchmark", "demo", "doctor", "inspect", "preview", "report"))) == (
         0,
         True,
     )

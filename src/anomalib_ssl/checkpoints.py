@@ -41,7 +41,9 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervise
         raise ValueError(msg)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        loaded: SelfSupervisedMixin = getattr(models, name).load_from_checkpoint(path, map_location=device)
+        # The checkpoint holds the weights: none have to be fetched before.
+        own = {"pre_trained": False} if saved["hyper_parameters"].get("pre_trained") else {}
+        loaded: SelfSupervisedMixin = getattr(models, name).load_from_checkpoint(path, map_location=device, **own)
     except Exception as error:  # whatever a model fails with on what belongs to another one
         reason = str(error).strip().partition("\n")[0]
         msg = f"ckpt_path: '{path}' is no checkpoint of {name}: {reason}"
