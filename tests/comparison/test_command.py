@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning import seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_ssl import CutPaste, cli
 from anomalib_ssl.comparison import minutes
+from anomalib_ssl.comparison.building import build
 from anomalib_ssl.comparison.row import METRICS
+from anomalib_ssl.comparison.specification import specifications
 from anomalib_ssl.comparison.store import Store, read_pictures
 from anomalib_ssl.comparison.table import read_rows
 
@@ -212,6 +215,30 @@ def test_time_without_validations_and_its_end(monkeypatch):
         call(trainer)
         assert trainer.should_stop == (second == 10)
     assert clock.ends == [1, 2.5, 3]
+
+
+def test_random_weights(configuration, write, tmp_path):
+    """As they were drawn, with statistics and thresholds like a trained model's; a budget in minutes does not apply."""
+    entry = {"class_path": "CutPaste", "init_args": {"backbone": "resnet10t", "image_size": 32}, "untrained": True}
+    benchmark = {**configuration["benchmark"], "model": entry}
+    arguments = ["--config", str(write({**configuration, "benchmark": benchmark})), "--output", str(tmp_path / "out")]
+    assert cli.main(["benchmark", *arguments, "--minutes", "[1,2]"]) == 0
+    (row,) = Store(tmp_path / "out").rows()
+    assert (row.budget, row.updates, row.training_duration) == ("no training", 0, None)
+    seed_everything(0, workers=True, verbose=False)
+    built = build(specifications(benchmark)[0])
+    built.datamodule.setup()
+    collate = built.datamodule.train_data.collate_fn
+    training, test = (
+        collate([data[index] for index in range(len(data))])
+        for data in (built.datamodule.train_data, built.datamodule.test_data)
+    )
+    built.model.eval().model.fit([built.model.pre_processor(training.image)])
+    with torch.no_grad():
+        scores = built.model.model(built.model.pre_processor(test.image)).pred_score
+    assert row.image_AUROC == pytest.approx(roc_auc_score(test.gt_label, scores), abs=1e-5)
+    with pytest.raises(ValueError, match="untrained is for models of this package"):
+        specifications({**benchmark, "model": {"class_path": "Padim", "untrained": True}})
 
 
 def test_entries_that_differ_only_in_how_they_score_share_a_training(configuration, write, tmp_path, monkeypatch):

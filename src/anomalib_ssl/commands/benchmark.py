@@ -52,7 +52,7 @@ def benchmark(
     """Fit, test and measure models on data sets; keep each result as soon as it is there.
 
     ``--config`` takes the files of ``anomalib benchmark``. Beyond these, entries of ``model`` may differ in their
-    arguments and hold ``label``, ``seed``, ``trainer``, ``data`` and ``pretrained``; ``seed`` may be a list;
+    arguments and hold ``label``, ``seed``, ``trainer``, ``data``, ``pretrained`` and ``untrained``; ``seed`` may be a list;
     ``trainer`` holds arguments of the Trainer. Any option below may stand in the file, too.
 
     Entries that differ only in how they score, as their model says by ``scoring_arguments``, share one training.

@@ -24,7 +24,7 @@ from anomalib_ssl.comparison.minutes import SHARE, TrainingTime, updates_within
 from anomalib_ssl.comparison.pictures import PictureCollector
 from anomalib_ssl.comparison.recorded_job import RecordedJob
 from anomalib_ssl.comparison.row import METRICS, Row
-from anomalib_ssl.comparison.shared_weights import SharedWeights, save_weights
+from anomalib_ssl.comparison.shared_weights import NoTraining, SharedWeights, save_weights
 from anomalib_ssl.comparison.specification import Specification
 from anomalib_ssl.comparison.store import Outcome, Store
 
@@ -92,9 +92,12 @@ class BenchmarkJob(RecordedJob):
             pictures = PictureCollector(self.picture_size)
             model.evaluator = evaluator(model.evaluator)
             model.visualizer = pictures  # type: ignore[assignment]  # anomalib sets its own ones so, too
-            engine = engine_with(callbacks=[RawScores(), shared or training])
+            instead = shared or (NoTraining() if specification.untrained else None)
+            engine = engine_with(callbacks=[RawScores(), instead or training])
             clock.restart()
             engine.fit(model=model, datamodule=datamodule)
+            if instead is not None:
+                engine.validate(model=model, datamodule=datamodule, verbose=False)  # thresholds come from there
             if shared is None:
                 progress = budget(engine.trainer, specification.trainer)
                 progress |= {"fit_duration": clock.restart(), "training_duration": training.seconds}
@@ -104,7 +107,6 @@ class BenchmarkJob(RecordedJob):
                     save_weights(file, model, progress)
             else:
                 progress = shared.training
-                engine.validate(model=model, datamodule=datamodule, verbose=False)  # thresholds come from there
                 clock.restart()
             (measured,) = engine.test(model=model, datamodule=datamodule, verbose=False)
             test_duration = clock.restart()

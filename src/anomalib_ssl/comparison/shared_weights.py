@@ -15,10 +15,17 @@ from anomalib_ssl.comparison.store import write_atomically
 from anomalib_ssl.scoring import Fitted
 
 
-class SharedWeights(Callback):
-    """Loads a network that another job has trained, in place of training.
+class NoTraining(Callback):
+    """Ends training before its first update; statistics of normal images are fitted as after any training."""
 
-    Statistics of normal images are fitted as after a training. It belongs to the Trainer's own callbacks.
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Ask Lightning to stop."""
+        del pl_module
+        trainer.should_stop = True
+
+
+class SharedWeights(NoTraining):
+    """Loads a network that another job has trained, in place of training. It belongs to the Trainer's own callbacks.
 
     Args:
         path: File of :func:`save_weights`.
@@ -37,11 +44,6 @@ class SharedWeights(Callback):
         del trainer
         if stage == "fit":
             pl_module.load_state_dict(self._weights, strict=False)
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """End training before its first update."""
-        del pl_module
-        trainer.should_stop = True
 
 
 def save_weights(path: Path, model: AnomalibModule, training: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ ENTRY_KEYS = {
     "trainer": dict,
     "data": dict,
     "pretrained": bool,
+    "untrained": bool,
 }
 """What an entry of ``model`` may hold; all but the first two are this package's additions."""
 
@@ -48,6 +49,7 @@ class Specification:
         label: What reports shall call the model.
         pretrained: Whether it starts from weights trained on other images, where its arguments do not tell.
         minutes: Budget in minutes of training, in place of ``max_updates`` of a model of this package.
+        untrained: Whether a model of this package is scored with as its weights were drawn.
 
     Example:
         >>> specification = Specification({"class_path": "anomalib.models.Padim"}, {"class_path": "MVTecAD"}, seed=1)
@@ -63,6 +65,7 @@ class Specification:
     label: str | None = None
     pretrained: bool | None = None
     minutes: float | None = None
+    untrained: bool = False
 
     @property
     def model_class(self) -> str:
@@ -98,8 +101,9 @@ class Specification:
         Where the data lie is no setting: a benchmark can be resumed after they were moved. Nor is what reports say.
         """
         settings = {**asdict(self), "label": None, "pretrained": None}
-        if self.minutes is None:
-            del settings["minutes"]  # names are those of earlier versions
+        for name in ("minutes", "untrained"):
+            if not settings[name]:
+                del settings[name]  # names are those of earlier versions
         settings["data"] = {
             "class_path": self.data_class,
             "init_args": {name: value for name, value in self.data_args.items() if name != "root"},
@@ -139,7 +143,7 @@ def specifications(
         benchmark: What stands below ``benchmark`` in the YAML file. ``grid: [...]`` in place of a value means each of
             the values, anywhere; ``seed`` may be a list. An entry of ``model`` may hold, beside ``class_path`` and
             ``init_args``, its own ``seed``, ``trainer`` (on top of the common one), ``data`` (arguments on top of the
-            datamodule's, such as ``train_batch_size``), ``label`` and ``pretrained``.
+            datamodule's, such as ``train_batch_size``), ``label``, ``pretrained`` and ``untrained``.
         accelerator: ``cpu`` or ``cuda``.
         root: Folder of the data, in place of the one in the configuration.
         categories: Categories, in place of those in the configuration; ``all`` for all folders of the root in MVTec
@@ -173,9 +177,14 @@ def specifications(
                 accelerator=accelerator,
                 label=entry.get("label"),
                 pretrained=entry.get("pretrained"),
+                untrained=bool(entry.get("untrained")),
             )
+            own = common.model_class in ours.__all__
+            if common.untrained and not own:
+                msg = f"untrained is for models of this package, got {entry['class_path']!r}."
+                raise ValueError(msg)
             for seed in _seeds(entry.get("seed", benchmark.get("seed", 0)) if seeds is None else seeds):
-                for budget in minutes if minutes and common.model_class in ours.__all__ else [None]:
+                for budget in minutes if minutes and own and not common.untrained else [None]:
                     specification = replace(common, seed=seed, minutes=budget)
                     found.setdefault(specification.name, specification)
     if not found:
