@@ -102,32 +102,34 @@ def test_a_complete_category_is_kept(root: Path) -> None:
 
 
 def test_other_images_are_never_mixed_in(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileExistsError, match=r"already holds 'wood', which was made with .*'seed': 0.*'seed': 1"):
+    with pytest.raises(FileExistsError, match=r"already holds a 'wood' that was made with .*'seed': 0.*'seed': 1"):
         write_dataset(root, surfaces=["wood"], seed=1, **SMALL)
     (tmp_path / "tile").mkdir()
-    with pytest.raises(FileExistsError, match="not a complete demo category"):
+    with pytest.raises(FileExistsError, match="not complete"):
         write_dataset(tmp_path, surfaces=["tile"], **SMALL)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"surfaces": ["wood", "cheese"]}, r"surfaces=\['cheese'\] .*fabric.*wood"),
-        ({"surfaces": []}, "surfaces=.*must name one or more"),
-        ({"num_train": 1}, "num_train=1 must be at least 2"),
-        ({"num_test_good": 0}, "num_test_good=0 must be at least 1"),
-        ({"num_test_per_defect": 0}, "num_test_per_defect=0 must be at least 1"),
-        ({"image_size": 16}, "image_size=16 must lie between 32 and 2048"),
-        ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"surfaces": ["wood", "cheese"]}, r"surfaces must be .*fabric.*wood.*'cheese'"),
+        ({"surfaces": []}, "surfaces must be a list of 1 or more"),
+        ({"surfaces": "wood"}, "surfaces must be a list .*'wood'"),
+        ({"num_train": 1}, "num_train must .*2.*got 1"),
+        ({"num_test_good": 0}, "num_test_good must .*1.*got 0"),
+        ({"num_test_per_defect": 0}, "num_test_per_defect must .*1.*got 0"),
+        ({"image_size": 16}, "image_size must .*32, 2048.*got 16"),
+        ({"image_size": 64.0}, "image_size must be a whole number .*64.0"),
+        ({"seed": -1}, "seed must .*0.*got -1"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         write_dataset(tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
 
 
 def test_root_must_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file; give a folder"):
+    with pytest.raises(ValueError, match=r"root must be a folder .*file"):
         write_dataset(tmp_path / "file")

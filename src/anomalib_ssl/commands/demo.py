@@ -6,23 +6,15 @@
 import shlex
 import tempfile
 import time
-from contextlib import ExitStack
+import warnings
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from anomalib_ssl.checks import check_choice, check_number
-from anomalib_ssl.demo.dataset import write_dataset
-from anomalib_ssl.demo.surfaces import SURFACES
-
-METRICS = {
-    "image_AUROC": "images: AUROC",
-    "image_F1Score": "images: F1 score",
-    "pixel_AUROC": "pixels: AUROC",
-    "pixel_F1Score": "pixels: F1 score",
-}
-"""What anomalib measures by default, and how the table calls it."""
+from anomalib_ssl.checks import check_choice, check_output, check_whole
+from anomalib_ssl.demo import SURFACES, write_dataset
 
 
 def demo(
@@ -49,62 +41,56 @@ def demo(
         output: Folder of anomalib's results: heat maps and checkpoint.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, or a folder cannot be written.
         FileExistsError: If ``keep_data`` holds other images of that surface.
     """
     check_choice("surface", surface, SURFACES)
-    check_number("updates", updates, low=1)
-    check_number("image_size", image_size, low=32)
-    check_number("batch_size", batch_size, low=2)
-    check_number("seed", seed, low=0)
+    check_whole("updates", updates, low=1)
+    check_whole("image_size", image_size, low=32)
+    check_whole("batch_size", batch_size, low=2)
+    check_whole("seed", seed, low=0, high=2**32 - 1)
+    for name, folder in (("output", output), ("keep_data", keep_data)):
+        if folder is not None:
+            check_output(name, folder)
     console, started = Console(), time.monotonic()
-    with ExitStack() as stack:
-        root = keep_data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anomalib-ssl-demo-")))
+    with tempfile.TemporaryDirectory(prefix="anomalib-ssl-demo-") as thrown_away:
+        root = keep_data or Path(thrown_away)
         with console.status(f"Drawing images of {surface} ..."):
             write_dataset(root, surfaces=[surface], seed=seed)
-        with console.status("Importing anomalib ..."):
-            from anomalib_ssl.demo.training import fast_precision, train  # noqa: PLC0415  # takes many seconds
-        precision = fast_precision()
-        metrics, folder = train(root, surface, updates, image_size, batch_size, seed, output, precision)
+        with console.status("Importing anomalib ..."):  # takes many seconds, and nothing before it needs it
+            from anomalib.data import MVTecAD  # noqa: PLC0415
+            from anomalib.engine import Engine  # noqa: PLC0415
 
-    seconds = time.monotonic() - started
+            from anomalib_ssl.models import CutPaste  # noqa: PLC0415
+        model = CutPaste(max_updates=updates, image_size=image_size, seed=seed)
+        datamodule = MVTecAD(root=root, category=surface, train_batch_size=batch_size, num_workers=0)
+        engine = Engine(default_root_dir=output, precision=fast_precision())
+        with warnings.catch_warnings():
+            # Worker processes would take longer to start than these few small images take to read.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            (metrics,) = engine.train(model=model, datamodule=datamodule)
+
+    seconds, results = time.monotonic() - started, Path(engine.trainer.default_root_dir)
     console.print(f"\n[bold]CutPaste on {surface}[/bold], {updates} updates, {seconds:.0f} seconds in all")
     table = Table("measure", "value")
-    for metric, meaning in METRICS.items():
-        if metric in metrics:
-            table.add_row(meaning, f"{100 * metrics[metric]:.1f} %")
+    for name, value in metrics.items():
+        table.add_row(name.replace("_", " "), f"{100 * value:.1f} %")
     console.print(table)
-    facts = {
-        "Heat maps": folder / "images",
-        "Checkpoint": folder / "weights" / "lightning" / "model.ckpt",
-        "Images": keep_data or "thrown away; --keep_data DIR keeps them",
-    }
-    for name, value in facts.items():
-        console.print(f"[bold]{name}:[/bold] {value}", highlight=False, soft_wrap=True)
-
-    settings = {
-        "model.max_updates": updates,
-        "model.image_size": image_size,
-        "model.seed": seed,
-        "data.train_batch_size": batch_size,
-        "trainer.precision": precision,
-    }
-    same = {"data": "MVTecAD", "data.root": keep_data or "DIR", "data.category": surface}
-    own = {"data": "Folder", "data.name": "NAME", "data.root": "DIR"}
-    own |= {"data.normal_dir": "good", "data.abnormal_dir": "defective"}
+    files = {"Heat maps": results / "images", "Checkpoint": results / "weights" / "lightning" / "model.ckpt"}
+    for name, file in (files | {"Images": keep_data or "thrown away; --keep_data DIR keeps them"}).items():
+        console.print(f"{name}: {file}", highlight=False, markup=False, soft_wrap=True)
+    settings = f"--model.max_updates {updates} --model.image_size {image_size} --model.seed {seed}"
+    settings += f" --data.train_batch_size {batch_size} --trainer.precision {fast_precision()}"
+    same = f"--data MVTecAD --data.root {shlex.quote(str(keep_data or 'DIR'))} --data.category {surface}"
+    own = "--data Folder --data.name NAME --data.root DIR --data.normal_dir good --data.abnormal_dir defective"
     for title, data in (("The same training by anomalib's command line", same), ("And on your images", own)):
-        console.print(f"\n[bold]{title}:[/bold]", highlight=False)
-        console.print(train_command(data | settings), highlight=False, markup=False, soft_wrap=True)
+        command = f"\n{title}:\nanomalib train --model CutPaste {data} {settings}"
+        console.print(command, highlight=False, markup=False, soft_wrap=True)
 
 
-def train_command(options: dict[str, object]) -> str:
-    """Write a training with anomalib's command line.
-
-    Args:
-        options: Values by the name of the option, the datamodule's before those of its arguments.
-
-    Returns:
-        A command to paste into a shell.
-    """
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["anomalib", "train", "--model", "CutPaste", *words])
+def fast_precision() -> str:
+    """``bf16-mixed`` on a CPU that multiplies in bfloat16 by itself, else ``32-true``: emulation would be slower."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = any(bool(present) for name, present in capabilities.items() if "bf16" in name)
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return "bf16-mixed" if native and not accelerated else "32-true"

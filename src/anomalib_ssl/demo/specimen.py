@@ -3,33 +3,20 @@
 
 """Pictures of single specimens: damaged, sound, and the mask of the difference."""
 
-from __future__ import annotations
-
+import copy
 import zlib
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
 from anomalib_ssl.checks import check_choice
-from anomalib_ssl.demo.camera import Camera
-from anomalib_ssl.demo.shapes import REFERENCE
+from anomalib_ssl.demo.surface import MARGIN, REFERENCE, Array, Surface
 from anomalib_ssl.demo.surfaces import SURFACES
 
-Picture = npt.NDArray[np.uint8]
-
-CHANGE = 6
-"""Least difference, in levels of 255 in any channel, that counts as a visible change of a pixel."""
-
-MIN_AREA = 0.002
-"""Least part of the picture that a defect must change visibly."""
-
-MIN_CONTRAST = 12.0
-"""Least mean difference, in levels of 255, over the pixels that a defect changes visibly."""
-
-ATTEMPTS = 50
-"""Draws of a defect before giving up; rarely is one too faint or too small."""
+CHANGE, MIN_AREA, MIN_CONTRAST = 6, 0.002, 12
+"""Least visible difference of a pixel, in levels of 255 in any channel; what part of the picture a defect has to change
+visibly; and by how much in the mean."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +29,9 @@ class Specimen:
         mask: Where the two differ, 255, and 0 elsewhere, (H, W).
     """
 
-    image: Picture
-    twin: Picture
-    mask: Picture
+    image: Array
+    twin: Array
+    mask: Array
 
 
 def photograph(surface: str, defect: str | None, seed: tuple[int, ...], image_size: int = REFERENCE) -> Specimen:
@@ -65,27 +52,56 @@ def photograph(surface: str, defect: str | None, seed: tuple[int, ...], image_si
     """
     check_choice("surface", surface, SURFACES)
     rng = np.random.default_rng([zlib.crc32(f"{surface}/{defect or 'good'}".encode()), *seed])
-    # Below the reference size, fine threads would alias: draw larger, let the camera shrink.
-    specimen = SURFACES[surface](rng, max(image_size, REFERENCE))
-    camera = Camera.sample(rng, image_size)
-    twin = camera.photograph(specimen.material)
+    # Drawn larger, fine threads do not alias: the camera averages what falls on each of its pixels.
+    sound = SURFACES[surface](rng, max(image_size, 3 * REFERENCE // 2))
+    camera = Camera(rng, image_size)
+    twin = camera.picture(sound)
     if defect is None:
         return Specimen(twin, twin, np.zeros(twin.shape[:2], np.uint8))
-    for _ in range(ATTEMPTS):
-        image = camera.photograph(specimen.damaged(defect, rng))
-        difference = np.abs(image.astype(np.int16) - twin).max(axis=2)
+    check_choice(f"defect of {surface}", defect, sound.defects)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, [2 * max(1, round(3 * image_size / REFERENCE)) + 1] * 2)
+    for _ in range(50):  # rarely is a defect too faint or too small
+        damaged = copy.copy(sound)
+        getattr(damaged, defect)()
+        image = camera.picture(damaged)
+        difference = cv2.absdiff(image, twin).max(axis=2)
         changed = difference >= CHANGE
         if changed.mean() >= MIN_AREA and difference[changed].mean() >= MIN_CONTRAST:
-            return Specimen(image, twin, _filled(changed))
-    msg = f"No visible defect '{defect}' of surface '{surface}' in {ATTEMPTS} draws at image_size={image_size}"
+            # A dent also covers the line where it happens to look unchanged.
+            mask = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, disc)
+            outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            return Specimen(image, twin, cv2.drawContours(mask, outlines, -1, 255, cv2.FILLED))
+    msg = f"No visible defect '{defect}' of surface '{surface}' in 50 draws at image_size={image_size}"
     raise RuntimeError(msg)
 
 
-def _filled(changed: npt.NDArray[np.bool_]) -> Picture:
-    """Close the gaps in a changed region: a dent also covers the line where it happens to look unchanged."""
-    reach = max(1, round(3 * len(changed) / REFERENCE))
-    offset = np.arange(-reach, reach + 1)
-    disc = np.hypot(offset[:, None], offset) <= reach
-    # Closing erodes from the border inwards unless the picture goes on there.
-    closed = ndimage.binary_closing(np.pad(changed, reach, mode="edge"), disc)[reach:-reach, reach:-reach]
-    return ndimage.binary_fill_holes(closed).astype(np.uint8) * np.uint8(255)
+class Camera:
+    """A camera and a lamp, as in an inspection rig always nearly, never exactly, set up the same."""
+
+    def __init__(self, rng: np.random.Generator, image_size: int) -> None:
+        self._lamp = rng.normal((-40, -60, 300), (15, 15, 20)).astype(np.float32)
+        self._gain = (rng.normal(1, 0.04) * rng.normal(1, 0.008, 3)).astype(np.float32)
+        self._blur = rng.uniform(0.2, 0.45) * image_size / REFERENCE
+        self._noise = rng.standard_normal((image_size, image_size, 3), np.float32)
+
+    def picture(self, surface: Surface) -> Array:
+        """Light a surface by a near lamp and take its picture from straight above, sRGB (image_size, image_size, 3)."""
+        height, scale = surface.height, 0.5 * surface.scale
+        right, down = (cv2.Sobel(height, cv2.CV_32F, 1 - i, i, ksize=1, scale=scale) for i in (0, 1))
+        x, y, z = self._lamp[0] - surface.x, self._lamp[1] - surface.y, self._lamp[2]
+        distance, steep = np.sqrt(x * x + y * y + z * z), np.sqrt(1 + right * right + down * down)
+        slope, margin = right * x + down * y, round(MARGIN * surface.scale)
+        diffuse = np.maximum(z - slope, 0) / (steep * distance)
+        # A normal halfway between lamp and camera mirrors the one into the other.
+        mirror = np.maximum(z + distance - slope, 0) / (steep * np.sqrt(2 * distance * (distance + z)))
+        # Less of the surrounding light reaches pits and gaps than ridges.
+        ambient = np.clip(1 + 0.5 * np.minimum(height - surface.blur(height, 4), 0), 0.15, 1)
+        shine = surface.gloss * mirror**surface.shininess
+        light = surface.albedo * (0.35 * ambient + 0.8 * diffuse)[..., None] + shine[..., None]
+        light = surface.moved(light * (350 / distance)[..., None], *surface.pose)
+        light = np.clip(light[margin:-margin, margin:-margin] * self._gain, 0, 1)
+        light = cv2.resize(light, self._noise.shape[:2], interpolation=cv2.INTER_AREA)
+        light = cv2.GaussianBlur(light, (0, 0), self._blur)
+        # Photon noise grows with the square root of the light; the constant part is read-out noise.
+        light = light + self._noise * np.sqrt(1e-6 + 1.2e-4 * light)
+        return np.round(np.clip(light, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
