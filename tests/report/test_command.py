@@ -6,6 +6,7 @@
 import base64
 import csv
 import io
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -16,9 +17,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from anomalib_ssl import cli
+from anomalib_ssl.comparison.row import COLUMNS, Row
+from anomalib_ssl.report import plots
 from anomalib_ssl.report.contenders import contenders
 from anomalib_ssl.report.gallery import galleries, rarity, separation
+from anomalib_ssl.report.page import make_page
 from anomalib_ssl.report.reading import read_results
+from anomalib_ssl.report.tables import dataset_tables
 
 
 class Tags(HTMLParser):
@@ -179,9 +184,12 @@ def test_markdown_tables_are_tables_and_their_plots_are_there(written):
         links = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
         assert len(links) == 5
         assert all((path.parent / link).is_file() for link in links)
-        settings = "256\N{MULTIPLICATION SIGN}256 | 10,000 updates | 3"
-        assert f"| CutPaste | Random weights at the start | {settings} | **90.4 ± 0.1** |" in text
-        assert "| bottle | **90.4 ± 0.1** | 98.3 | \N{MINUS SIGN}7.9 |" in text
+        settings = "256\N{MULTIPLICATION SIGN}256 | 10,000 updates | 1.67 | 3"
+        line = f"| CutPaste | Random weights at the start | {settings} | **90.4 ± 0.1** (LOW to HIGH) |"
+        found = re.search(re.escape(line).replace("LOW", "([0-9.]+)").replace("HIGH", "([0-9.]+)"), text)
+        # Student's interval of the three categories, whose means are 90.1, 90.4 and 90.7.
+        np.testing.assert_allclose([float(end) for end in found.groups()], [89.65, 91.15], atol=0.15)
+        assert "| bottle | 90.4 ± 0.1 | 98.3 | \N{MINUS SIGN}7.9 |" in text
     assert [link.partition("/")[0] for link in links] == ["page"] * 5
 
 
@@ -190,6 +198,92 @@ def test_plots_are_written_as_png_and_svg(written):
         path = written / f"out/plots/MVTecAD_{kind}"
         assert Image.open(path.with_suffix(".png")).width > 400
         assert ElementTree.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")
+
+
+@pytest.fixture(scope="module")
+def minutes(tmp_path_factory):
+    """A report of two scores of one training, each after 1, 5 and 15 minutes, and of a model without a budget."""
+    folder = tmp_path_factory.mktemp("minutes")
+    rows = []
+    for place, category in enumerate(("carpet", "bottle", "metal_nut")):
+        common = {"status": "ok", "dataset": "MVTecAD", "category": category, "seed": 0, "resolution": "64x64"}
+        common |= {"pretrained": False}
+        for budget in (15, 1, 5):
+            for scorer, more in (("knn", 0.02), ("mean", 0)):
+                value = 0.5 + 0.02 * budget + 0.03 * place + more
+                own = {"pixel_AUPRO": value - 0.1, "training_duration": 60.0 * budget, "fit_duration": 1e4}
+                own |= {"model_args": json.dumps({"scorer": scorer}), "weights": f"{category}{budget}"}
+                budgets = {"budget": f"{budget} minute{'s' * (budget > 1)}"}
+                job = f"{category}{budget}{scorer}"
+                rows.append(Row(job=job, model="CutPaste", image_AUROC=value, **common, **own, **budgets))
+        rows.append(
+            Row(job=category, model="Padim", fit_duration=30.0, image_AUROC=0.7, **common | {"pretrained": True})
+        )
+    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([COLUMNS, *(row.cells() for row in rows)])
+    page = folder / "minutes.md"
+    assert cli.main(["report", str(folder), "--output", str(folder / "out"), "--page", str(page)]) == 0
+    return folder
+
+
+def test_curves_go_through_the_means(minutes):
+    (members,) = contenders(read_results([minutes])).values()
+    tables = dataset_tables("MVTecAD", members)
+    for metric, less in (("image_AUROC", 0), ("pixel_AUPRO", 10)):
+        axes = plots.score_over(tables, metric, "minutes").axes[0]
+        means = [55 - less, 63 - less, 83 - less]
+        expected = [([1, 5, 15], [mean + 2 for mean in means]), ([1, 5, 15], means)]
+        expected += [([0.5], [70])] if metric == "image_AUROC" else []
+        assert len(axes.lines) == len(expected)
+        for line, points in zip(axes.lines, expected, strict=True):
+            np.testing.assert_allclose(line.get_data(), points)
+        names = [text.get_text() for text in axes.texts]
+        assert names == ["CutPaste (scorer knn)", "CutPaste (scorer mean)", "Padim"][: len(expected)]
+        assert axes.get_xscale() == "log"
+
+
+def test_the_page_of_minutes(minutes):
+    text = (minutes / "minutes.md").read_text(encoding="utf-8")
+    lines = [
+        [cell.strip() for cell in line.split(" | ")]
+        for line in text.splitlines()
+        if re.match(r"\| .* \| .* weights", line)
+    ]
+    assert [(name, minutes) for name, _, _, _, minutes, *_ in lines] == [
+        (f"| CutPaste (scorer {scorer}, for {budget}) \\[{number}\\]", minutes)
+        for number, (budget, minutes) in enumerate(
+            [("1 minute", "1.00"), ("5 minutes", "5.00"), ("15 minutes", "15.0")], 1
+        )
+        for scorer in ("knn", "mean")
+    ] + [("| Padim", "0.500")]
+    html = (minutes / "out/report.html").read_text(encoding="utf-8")
+    for shown in (text.replace("\\", ""), html):
+        assert shown.count("Lines with the same number in brackets share a training") == 1
+        assert shown.count("has a 95 % interval that contains 0") == 1
+        assert shown.count("measured on raw scores and maps, not on") == 1
+    links = re.findall(r"\(minutes/(.*)_minutes\.svg\)", text)
+    assert links == ["MVTecAD_image_AUROC", "MVTecAD_pixel_AUPRO"]
+    assert all((minutes / f"minutes/{link}_minutes.{kind}").is_file() for link in links for kind in ("svg", "png"))
+    assert html.count('over minutes of training"') == 2
+    with (minutes / "out/summary.csv").open(encoding="utf-8", newline="") as file:
+        found = {(line["model"], line["minutes"]) for line in csv.DictReader(file)}
+    assert {("Padim", "0.5"), ("CutPaste (scorer knn, for 15 minutes)", "15")} <= found
+
+
+def test_one_budget_makes_no_curve(written):
+    assert not list(written.rglob("*_minutes.*"))
+    assert "over minutes" not in (written / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_scores_of_the_stock_command_are_told_apart(tmp_path, folder):
+    path = tmp_path / "results.csv"
+    path.write_text(
+        "seed,model.class_path,data.class_path,data.init_args.category,image_AUROC\n0,a.Padim,b.MVTecAD,tile,0.5\n",
+        encoding="utf-8",
+    )
+    for results, told in (([path, folder], True), ([folder], False)):
+        facts = make_page(read_results(results), "", 0).facts
+        assert ("of normalised and clamped scores" in facts.get("tables of anomalib benchmark", "")) == told
 
 
 def test_summary_holds_what_the_tables_show(written):

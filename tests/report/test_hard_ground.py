@@ -258,6 +258,27 @@ def test_odd_values_do_no_harm(tmp_path):
         ElementTree.parse(plot)
 
 
+def test_odd_minutes_do_no_harm(tmp_path):
+    odd = [
+        ("9" * 400 + " minutes", 9e14),
+        ("0 minutes", 0.0),
+        ("1 minute", 1e-320),
+        ("2 minutes", None),
+        ("3 minutes", 1.0),
+    ]
+    rows = [
+        good(label="a", budget=budget, training_duration=seconds, weights="../x|<b>", category=category)
+        for budget, seconds in odd
+        for category in ("tile", "wood", "grid")
+    ]
+    path = report([write(tmp_path / "results.csv", [row.cells() for row in rows])], tmp_path / "out")
+    assert "15 done" in path.read_text(encoding="utf-8")
+    assert {line["model"] for line in summary(tmp_path / "out")} == {
+        f"a (for {budget})" if float(budget.split()[0]) else "a" for budget, _ in odd
+    }
+    ElementTree.parse(tmp_path / "out/plots/MVTecAD_image_AUROC_minutes.svg")
+
+
 def damaged(arrays, **changes):
     buffer = io.BytesIO()
     changed = {name: array for name, array in (arrays | changes).items() if array is not None}

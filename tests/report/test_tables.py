@@ -90,6 +90,100 @@ def test_groups_are_apart_and_the_best_is_that_of_its_group(folder):
     assert best == [[True, True], [False, False], [False, False], [False, False]]
 
 
+def bold(rows, line="mean"):
+    return [cell.best for cell in lines_of(tables_of(rows))[line]]
+
+
+def spread(label, level, seeds=(0,), categories=TEXTURES, **values):
+    """Rows whose scores differ by category as those of every model, and by seed."""
+    return [
+        row(category=name, label=label, seed=seed, image_AUROC=level + 0.05 * place + 0.01 * seed, **values)
+        for place, name in enumerate(categories)
+        for seed in seeds
+    ]
+
+
+def test_bold_is_what_differs_by_more_than_noise():
+    close = [replace(each, image_AUROC=each.image_AUROC + 0.02 * (-1) ** n) for n, each in enumerate(spread("b", 0.5))]
+    assert bold([*spread("a", 0.5), *close, *spread("c", 0.3)]) == [True, True, False]
+    assert bold([*spread("a", 0.5), *close]) == [False, False], "nobody is distinguishable"
+    assert bold(spread("a", 0.5)) == [False], "nobody to compare with"
+    assert bold([*spread("a", 0.5), *spread("c", 0.49)]) == [True, False], "less, but in every category"
+
+
+def test_a_single_category_needs_several_runs_of_everybody():
+    def of(seeds, others, line="tile"):
+        rows = [*spread("a", 0.7, seeds, ["tile"]), *spread("b", 0.5, others, ["tile"])]
+        return bold(rows, line)
+
+    assert of((0, 1, 2), (0, 1, 2)) == [True, False]
+    assert of((0, 1, 2), (0,)) == of((0,), (0,)) == [False, False]
+    seeds = (0, 1, 2)
+    lines = lines_of(tables_of([*spread("a", 0.7, seeds), *spread("b", 0.5, (0,))]))
+    assert [cell.best for cell in lines["mean"]] == [True, False]
+    assert not any(cell.best for cell in lines["tile"])
+
+
+def test_rivals_have_the_same_minutes():
+    budgets = {"1 minute": 0.5, "5 minutes": 0.7}
+    rows = [each for budget, level in budgets.items() for each in spread("a", level, budget=budget)]
+    rows += [each for budget, level in budgets.items() for each in spread("b", level - 0.1, budget=budget)]
+    tables = tables_of(rows)
+    found = {contender.title: cells[0].best for contender, cells in tables.overview()}
+    assert list(found.items()) == [
+        ("a (for 1 minute)", True),
+        ("b (for 1 minute)", False),
+        ("a (for 5 minutes)", True),
+        ("b (for 5 minutes)", False),
+    ]
+
+
+def test_budgets_in_minutes_stand_in_their_order_and_others_as_they_came():
+    rows = [row("SSM", budget=budget) for budget in ("15 minutes", "2.5 minutes", "1 epoch", "1 minute")]
+    rows += [row("CutPaste", budget="2.5 minutes"), row("Zebra"), row("Ape"), row("B", pretrained=True)]
+    assert [contender.title for contender in tables_of(rows).contenders] == [
+        "SSM",
+        "Zebra",
+        "Ape",
+        "SSM (for 1 minute)",
+        "CutPaste",
+        "SSM (for 2.5 minutes)",
+        "SSM (for 15 minutes)",
+        "B",
+    ]
+
+
+def test_intervals_are_those_of_means_over_three_categories():
+    for count in (1, 2, 3):
+        lines = lines_of(tables_of(spread("a", 0.8, (0, 1), TEXTURES[:count])))
+        for name, (cell,) in lines.items():
+            shown = name == "mean" and count == 3
+            assert (np.isnan(cell.low), np.isnan(cell.high)) == (not shown, not shown)
+    assert 0 <= cell.low < cell.mean < cell.high <= 1
+    (cell,) = lines_of(tables_of(spread("a", 0.9, (0,), TEXTURES[:3])))["mean"]
+    assert cell.high == 1, "no score is higher"
+
+
+def test_minutes_are_those_of_training_where_known():
+    rows = [
+        row(category="tile", training_duration=60.0, fit_duration=900.0),
+        row(category="wood", fit_duration=180.0),
+        row("Padim", fit_duration=30.0),
+        row("SSM"),
+    ]
+    minutes = [contender.runs["minutes"].mean() for contender in tables_of(rows).contenders]
+    np.testing.assert_equal(minutes, [2, 0.5, np.nan])
+
+
+def test_lines_that_share_a_training_are_marked():
+    def scored(label, *weights):
+        return [row(label=label, seed=seed, weights=name) for seed, name in enumerate(weights)]
+
+    rows = [*scored("a", "x", "y"), *scored("b", None), *scored("c", "z"), *scored("d", "y"), *scored("e", "z", "v")]
+    rows += scored("f", "alone")
+    assert tables_of(rows).marks == ["[1]", "", "[2]", "[1]", "[2]", ""]
+
+
 @pytest.mark.parametrize(
     "different",
     [

@@ -66,7 +66,7 @@ def _write_markdown(page: Page, drawn: Mapping[str, Mapping[str, plots.Plot]], p
     shown: dict[str, dict[Path, str]] = {}
     for dataset, named in drawn.items():
         files = {name: plots.save(plot.figure, folder, f"{safe_name(dataset)}_{name}") for name, plot in named.items()}
-        chosen = (name for name in files if name.removesuffix("_speed") in (*plots.SCATTERS, "legend"))
+        chosen = (name for name in files if name.startswith((*plots.SCATTERS, "legend")))
         shown[dataset] = {files[name].relative_to(path.parent): named[name].title for name in chosen}
     path.write_text(rendering.markdown(page, shown), encoding="utf-8")
 
@@ -79,12 +79,15 @@ def _summary(page: Page) -> pd.DataFrame:
             "model": contender.title,
             "resolution": contender.row.resolution,
             "budget": contender.row.budget,
+            "minutes": contender.runs["minutes"].mean(),
             "start_weights": formatting.start_weights(contender),
             "device": contender.device,
             "metric": cell.metric,
             "category": cell.name,
             "mean": 100 * cell.mean,
             "std": 100 * cell.std,
+            "low": 100 * cell.low,
+            "high": 100 * cell.high,
             "runs": cell.runs,
             "published": cell.published,
             "gap": cell.gap,

@@ -5,8 +5,9 @@
 
 import json
 import math
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ from anomalib_ssl.report.reading import NUMBERS, Result
 
 IMMATERIAL = {"num_workers", "eval_batch_size"}
 """Arguments of datamodules that change no result."""
+
+LIMITS = {"max_updates", "max_epochs", "max_steps", "for"}
+"""Arguments that are budgets, and how titles name one in minutes."""
 
 GROUPS = {
     (False, False): "Random weights at the start",
@@ -50,10 +54,12 @@ class Contender:
 
     Args:
         title: How tables call it: its label, or its class and the arguments that tell it from others of this class.
+        name: The same without its budget.
         results: Its results.
     """
 
     title: str
+    name: str
     results: tuple[Result, ...]
 
     @property
@@ -84,6 +90,7 @@ class Contender:
         runs["category"] = [result.row.category or "" for result in self.results]
         # Several machines may have run the same seed.
         runs["repeat"] = runs.groupby(["seed", "category"]).cumcount()
+        runs["minutes"] = runs["training_duration"].astype(float).fillna(runs["fit_duration"].astype(float)) / 60
         return runs.astype(dict.fromkeys(NUMBERS, float))
 
     def score(self, metric: str, categories: Sequence[str]) -> Score:
@@ -95,11 +102,15 @@ class Contender:
         Returns:
             No number unless every category has a value.
         """
-        values = self._by_category.reindex(columns=[(metric, category) for category in categories])
+        values = self.values(metric, categories)
         means = pd.Series(values.to_numpy().mean(axis=1)).dropna()
         if means.empty:
             return Score(values.mean().mean(skipna=False), math.nan, 1)
         return Score(means.mean(), means.std(), len(means))
+
+    def values(self, metric: str, categories: Sequence[str]) -> pd.DataFrame:
+        """Look up a metric by run and category; not a number where a run lacks the category."""
+        return self._by_category.reindex(columns=[(metric, category) for category in categories])
 
     @cached_property
     def _by_category(self) -> pd.DataFrame:
@@ -110,7 +121,8 @@ def contenders(results: Iterable[Result]) -> dict[str, list[Contender]]:
     """Sort successful results by data set and settings.
 
     Returns:
-        Contenders by data set: inductive before transductive, random weights before pretrained ones, then as they came.
+        Contenders by data set: inductive before transductive, random weights before pretrained ones, budgets in minutes
+        from small to large and by name, others as they came.
     """
     found: dict[str, dict[tuple[object, ...], list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -118,10 +130,21 @@ def contenders(results: Iterable[Result]) -> dict[str, list[Contender]]:
             found[result.row.dataset][_settings(result.row)].append(result)
     sets = {}
     for dataset, groups in found.items():
-        titles = _titles([group[0].row for group in groups.values()])
-        listed = [Contender(title, tuple(group)) for title, group in zip(titles, groups.values(), strict=True)]
-        sets[dataset] = sorted(listed, key=lambda contender: list(GROUPS).index(contender.group))
+        rows = [group[0].row for group in groups.values()]
+        named = zip(_titles(rows), _titles(rows, LIMITS), map(tuple, groups.values()), strict=True)
+        sets[dataset] = sorted((Contender(*each) for each in named), key=_place)
     return sets
+
+
+def _place(contender: Contender) -> tuple[int, float, str]:
+    limit = minutes(contender.row)
+    return list(GROUPS).index(contender.group), limit, contender.name if limit else ""
+
+
+def minutes(row: Row) -> float:
+    """Read a budget in minutes; 0 if it is given in anything else."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) minutes?", row.budget or "")
+    return float(found[1]) if found else 0.0
 
 
 def _settings(row: Row) -> tuple[object, ...]:
@@ -146,10 +169,10 @@ def _data(row: Row) -> dict[str, Any]:
     return {name: value for name, value in json.loads(row.data_args or "{}").items() if name not in IMMATERIAL}
 
 
-def _titles(rows: Sequence[Row]) -> list[str]:
-    """Name contenders by label or class, and by what tells them from others of this name."""
+def _titles(rows: Sequence[Row], hidden: Collection[str] = ()) -> list[str]:
+    """Name contenders by label or class, and by what tells them from others of this name and is not hidden."""
     names = [row.label or row.model for row in rows]
-    given = [_given(row) for row in rows]
+    given = [{key: text for key, text in _given(row).items() if key not in hidden} for row in rows]
     titles = []
     for name, own in zip(names, given, strict=True):
         alike = [other for other, its in zip(given, names, strict=True) if its == name]
@@ -161,4 +184,5 @@ def _titles(rows: Sequence[Row]) -> list[str]:
 def _given(row: Row) -> dict[str, str]:
     arguments = [_data(row), json.loads(row.trainer_args or "{}"), json.loads(row.model_args or "{}")]
     given = {name: str(value) for part in arguments for name, value in part.items()}
+    given |= {"for": row.budget or ""} if minutes(row) else {}
     return given | ({"on": row.device} if row.device else {})

@@ -37,8 +37,8 @@ def gap(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Write images per second: three digits of them, or all of more."""
-    return number(value, ",.0f" if value >= 100 else "#.3g")
+    """Write images per second, or minutes: three digits of them, or all of more."""
+    return number(value, ",.0f" if value >= 99.95 else "#.3g")
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from anomalib_ssl.report.reading import Result
 from anomalib_ssl.report.tables import Tables, dataset_tables
 
 MEANINGS = {
+    "AUROC, AP, AUPRO": "measured on raw scores and maps, not on anomalib's normalised and clamped ones",
     "image AUROC": "area under the receiver operating characteristic of image scores",
     "image AP": "average precision of image scores",
     "image F1": "F1 score of image labels at anomalib's threshold, set on the validation images, which are the test "
@@ -24,11 +25,16 @@ MEANINGS = {
     "AUPRO": "area under the per-region overlap, up to a false positive rate of 0.3",
     "pixel F1": "F1 score of pixels at anomalib's threshold",
     "images/s": "images scored per second, maps included; neither reading nor resizing of files",
-    "fit": "seconds of training, validation included, mean over jobs",
+    "minutes": "of training, from the first to the last update without validations, mean over jobs; of the whole fit "
+    "where there is no update or they were not recorded",
+    "fit": "time of training, validation included, mean over jobs",
     "memory": "largest memory during fit and test: on a GPU what PyTorch allocated, on a CPU the resident memory of "
     "the whole process, libraries included",
 }
 """What figures mean."""
+
+STOCK = {"tables of anomalib benchmark": "their AUROC, AP and AUPRO are of normalised and clamped scores and maps"}
+"""What is different where such a table is among the results."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def make_page(results: Sequence[Result], title: str, cases: int, notes: Sequence
         datasets=datasets,
         galleries={tables.dataset: galleries(tables.contenders, tables.categories, cases) for tables in datasets},
         listings=tuple(listing for listing in listings if listing.lines),
-        facts=_facts(rows),
+        facts=_facts(rows) | (STOCK if any(result.stock for result in results) else {}),
         notes=tuple(notes),
     )
 

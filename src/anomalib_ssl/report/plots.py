@@ -6,7 +6,9 @@
 import io
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,14 +63,17 @@ LINE = 0.055
 CHANCE = {"image_AUROC": 50.0, "pixel_AUROC": 50.0}
 """Percentages that guessing reaches; bars start there."""
 
-SCATTERS = ("image_AUROC", "pixel_AUROC")
-"""Scores that are plotted against speed, and whose bars a Markdown page shows."""
+SCATTERS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
+"""Scores that are plotted over minutes and speed, and whose bars a Markdown page shows."""
+
+ACROSS = {"minutes": "minutes of training", "speed": "images per second, in batches"}
+"""What they are plotted over, by the ends of names."""
 
 LONGEST = 60
 """Characters of a name in a plot."""
 
 SLOWEST = 1e-9
-"""Images per second that a logarithmic axis shows."""
+"""Images per second, or minutes, that a logarithmic axis shows."""
 
 WIDEST = 100.0
 """Inches of a plot; Matplotlib draws no image of more than 65,536 pixels."""
@@ -82,43 +87,50 @@ class Plot(NamedTuple):
 
 
 def draw(tables: Tables) -> dict[str, Plot]:
-    """Draw all plots of a data set, by the ends of their names: ``METRIC_speed``, ``METRIC`` and ``legend``."""
+    """Draw all plots of a data set, by the ends of their names: ``METRIC_minutes``, ``_speed``, none; ``legend``."""
     drawn = {
-        f"{metric}_speed": Plot(f"Mean {METRICS[metric]} and images per second of each model", figure)
+        f"{metric}_{kind}": Plot(f"Mean {METRICS[metric]} of each model over {across}", figure)
+        for kind, across in ACROSS.items()
         for metric in SCATTERS
-        if metric in tables.metrics and (figure := accuracy_and_speed(tables, metric)) is not None
+        if metric in tables.metrics and (figure := score_over(tables, metric, kind)) is not None
     }
     for metric in tables.metrics:
         drawn[metric] = Plot(f"{METRICS[metric]} per category", category_bars(tables, metric))
     return {**drawn, "legend": Plot("Colours of the models", legend(tables.contenders))}
 
 
-def accuracy_and_speed(tables: Tables, metric: str) -> Figure | None:
-    """Plot a mean score against images per second in batches.
+def score_over(tables: Tables, metric: str, kind: str) -> Figure | None:
+    """Plot a mean score over minutes or speed: a point for each contender, a line through those that differ in budget.
 
     Returns:
-        None if fewer than two contenders have both.
+        None if there are not two points, or, over minutes, no line.
     """
-    _, _, cells = tables.lines(metric)[-1]
-    points = {
-        index: (speed, 100 * cells[index].mean)
-        for index, contender in enumerate(tables.contenders)
-        if (speed := contender.runs["images_per_second_n"].mean()) > SLOWEST and not math.isnan(cells[index].mean)
-    }
-    if len(points) < 2:
+    column = "images_per_second_n" if kind == "speed" else kind
+    lines: dict[tuple[str, object, object], list[tuple[float, float, int]]] = defaultdict(list)
+    for index, (contender, cell) in enumerate(zip(tables.contenders, tables.lines(metric)[-1][2], strict=True)):
+        if (place := contender.runs[column].mean()) > SLOWEST and not math.isnan(cell.mean):
+            lines[contender.name, contender.group, contender.row.resolution].append((place, 100 * cell.mean, index))
+    points = [point for line in lines.values() for point in line]
+    if len(points) < 2 or (kind == "minutes" and len(points) == len(lines)):
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
         axes = figure.add_subplot(xscale="log")
-        for index, point in points.items():
-            marker = MARKERS[(index // len(SERIES) if len(points) > len(SERIES) else index) % len(MARKERS)]
-            axes.plot(*point, marker, color=f"C{index}", markersize=7.5, markeredgecolor=PAPER, zorder=3)
+        for line in lines.values():
+            line.sort(key=lambda point: point[kind == "speed"])  # budgets differ in minutes, or else in scores
+            places, scores, indices = zip(*line, strict=True)
+            index = min(indices)
+            marker = MARKERS[(index // len(SERIES) + index) % len(MARKERS)]
+            axes.plot(places, scores, f"{marker}-", c=f"C{index}", markersize=7.5, markeredgecolor=PAPER, zorder=3)
         # At least a point of percent, so that small differences look small.
-        axes.update_datalim([(speed, score + step) for speed, score in points.values() for step in (-0.5, 0.5)])
+        axes.update_datalim([(place, score + step) for place, score, _ in points for step in (-0.5, 0.5)])
         axes.margins(0.18)
         axes.autoscale_view()
-        _name_points(axes, list(points.values()), [_short(tables.contenders[index].title) for index in points])
-        axes.set_xlabel("images per second, in batches")
+        if kind == "minutes":  # lines meet where they end: names have room behind
+            left, right = axes.get_xlim()
+            axes.set_xlim(right=right * (right / left) ** 0.5)
+        _name_lines(axes, [(_short(name), [point[:2] for point in line]) for (name, _, _), line in lines.items()])
+        axes.set_xlabel(ACROSS[kind])
         axes.set_ylabel(f"mean {METRICS[metric]}, %")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
@@ -213,20 +225,22 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _name_points(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
-    """Write names beside points where neither a marker nor another name is; a line leads to those that had to move."""
-    spots = (axes.transScale + axes.transLimits).transform(points)
-    taken = [Bbox.from_bounds(x - 0.015, y - 0.025, 0.03, 0.05) for x, y in spots]
-    for (x, y), point, name in sorted(zip(spots, points, names, strict=True), key=lambda named: -named[0][1]):
+def _name_lines(axes: Axes, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> None:
+    """Write names at ends of lines where neither a line nor another name is; a stroke leads to those that moved."""
+    spots = [(axes.transScale + axes.transLimits).transform(points) for _, points in lines]
+    drawn = [spot for line in spots for ends in pairwise([*line, line[-1]]) for spot in np.linspace(*ends, 30)]
+    taken = [Bbox.from_bounds(x - 0.015, y - 0.025, 0.03, 0.05) for x, y in drawn]
+    ends = [(*line[-1], points[-1], name) for line, (name, points) in zip(spots, lines, strict=True)]
+    for x, y, point, name in sorted(ends, key=lambda end: -end[1]):
         width = 0.0155 * len(name)
         starts = [start for start in (x + 0.028, x - 0.028 - width) if 0 <= start <= 1 - width] or [x + 0.028]
         boxes = [
             Bbox.from_bounds(start, y + (step - 0.5) * LINE, width, LINE)
-            for step in (0, 1, -1, 2, -2, 3, -3, 4, -4)
+            for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
             for start in starts
         ]
         box = min(boxes, key=lambda box: box.count_overlaps(taken) + (box.y0 < 0))  # the nearest of the free ones
-        taken.append(box)
+        taken += [box] * 30  # worse to cross than a line
         middle, behind = (box.y0 + box.y1) / 2, box.x0 > x
         moved = abs(middle - y) > LINE / 2
         axes.annotate(

@@ -28,10 +28,11 @@ DEEPEST = 20
 
 @dataclass(frozen=True)
 class Result:
-    """A row, and the folder of its table."""
+    """A row, the folder of its table, and whether that is one of anomalib's own command."""
 
     row: Row
     folder: Path
+    stock: bool = False
 
     @property
     def maps(self) -> Path:
@@ -64,8 +65,9 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         if not path.is_file():
             msg = f"results: there is no file '{path}'."
             raise FileNotFoundError(msg)
+        stock = "model.class_path" in read_header(path)
         for row in read_rows(path, _maker(path)):
-            jobs[path, row.job] = Result(row, path.parent)
+            jobs[path, row.job] = Result(row, path.parent, stock)
     results: dict[Row, Result] = {}
     for result in jobs.values():
         known = results.setdefault(result.row, result)

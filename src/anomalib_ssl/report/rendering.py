@@ -17,6 +17,7 @@ from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import formatting, plots
 from anomalib_ssl.report.contenders import GROUPS
 from anomalib_ssl.report.gallery import jpeg
+from anomalib_ssl.report.noise import BOLD
 from anomalib_ssl.report.page import MEANINGS, Page
 
 
@@ -75,7 +76,7 @@ def _render(name: str, escape: Callable[[str], str], **context: object) -> str:
         lstrip_blocks=True,
     )
     template = environment.from_string(_text(name))
-    return template.render(f=formatting, groups=GROUPS, metrics=METRICS, meanings=MEANINGS, **context)
+    return template.render(f=formatting, groups=GROUPS, metrics=METRICS, meanings=MEANINGS, bold=BOLD, **context)
 
 
 def _text(name: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from anomalib_ssl.comparison.row import METRICS
-from anomalib_ssl.report.contenders import Contender
+from anomalib_ssl.report import noise
+from anomalib_ssl.report.contenders import Contender, minutes
 from anomalib_ssl.report.published import Published, beside
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
@@ -31,8 +32,9 @@ class Tables:
         contenders: The columns of the tables.
         categories: The categories of all contenders in their order.
         scores: A cell in each row: ``line`` is a category or, where ``is_mean``, a mean over some, of this ``name``;
-            ``mean`` and ``std`` over ``runs`` lie in [0, 1]; what is ``published`` and the ``gap`` are in percent;
-            ``best`` marks the best of a line among contenders of the same group and resolution.
+            ``mean`` and ``std`` over ``runs`` lie in [0, 1], as does the interval of a mean from ``low`` to ``high``;
+            what is ``published`` and the ``gap`` are in percent; ``best`` marks the leaders of a line among contenders
+            of the same group, resolution and budget in minutes.
     """
 
     dataset: str
@@ -44,6 +46,14 @@ class Tables:
     def metrics(self) -> list[str]:
         """The metrics that any contender has."""
         return list(self.scores["metric"].unique())
+
+    @property
+    def marks(self) -> list[str]:
+        """A number for each contender whose trained networks others have too, the same for all of them."""
+        weights = [{result.row.weights for result in each.results} - {None} for each in self.contenders]
+        first = [next((place for place, other in enumerate(weights) if own & other), -1) for own in weights]
+        shared = [place for place in dict.fromkeys(first) if place >= 0 and first.count(place) > 1]
+        return [f"[{1 + shared.index(place)}]" if place in shared else "" for place in first]
 
     def lines(self, metric: str) -> list[tuple[str, bool, list[Any]]]:
         """List the lines of a metric's table: name, whether it is a mean, and a cell for each contender.
@@ -81,19 +91,19 @@ def dataset_tables(dataset: str, contenders: Sequence[Contender]) -> Tables:
             for column, (contender, other) in enumerate(zip(contenders, others, strict=True)):
                 score, known = contender.score(metric, members), _published_mean(other, name, members)
                 cells.append((metric, line, name, is_mean, column, *score, known))
-    scores = pd.DataFrame(cells, columns=COLUMNS)
-    settings = scores["column"].map(lambda column: repr((contenders[column].group, contenders[column].row.resolution)))
-    rounded = (1000 * scores["mean"]).round()
-    rivals = rounded.groupby([scores["metric"], scores["line"], settings])
-    return Tables(
-        dataset,
-        tuple(contenders),
-        tuple(categories),
-        scores.assign(
-            gap=100 * scores["mean"] - scores["published"],
-            best=(rounded == rivals.transform("max")) & (rivals.transform("count") > 1),
-        ),
-    )
+    scores = pd.DataFrame(cells, columns=COLUMNS).assign(low=math.nan, high=math.nan, best=False)
+    scores["gap"] = 100 * scores["mean"] - scores["published"]
+    settings = [repr((each.group, each.row.resolution, minutes(each.row))) for each in contenders]
+    for (metric, line), known in scores.dropna(subset="mean").groupby(["metric", "line"]):
+        members = lines[line][1]
+        draws = noise.resample([contenders[column].values(metric, members).to_numpy().T for column in known["column"]])
+        if len(members) > 2:  # of two, an interval says nothing
+            scores.loc[known.index, ["low", "high"]] = noise.interval(draws, len(members)).clip(0, 1).T
+        for places in known.groupby(known["column"].map(settings.__getitem__)).indices.values():
+            rivals = known.iloc[places]
+            units = len(members) if len(members) > 1 else rivals["runs"].min()
+            scores.loc[rivals.index, "best"] = noise.leaders(rivals["mean"].to_numpy(), draws[places], units)
+    return Tables(dataset, tuple(contenders), tuple(categories), scores)
 
 
 def mean_lines(dataset: str, categories: Sequence[str]) -> list[tuple[str, list[str]]]:
