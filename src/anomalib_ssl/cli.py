@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if time.monotonic() - started > PATIENCE:
             traceback.print_exc()
         return _fail(str(error))
+    except RecursionError:
+        return _fail("a configuration refers to itself, or is nested too deeply.")
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
 

@@ -116,6 +116,7 @@ def test_command_line_takes_folders_and_datamodules(root: Path) -> None:
         ({"augmentations": ["CutPast"]}, ValueError, "augmentations .*CutPaste.*CutPasteScar.*'CutPast'"),
         ({"augmentations": ["Augmentation"]}, ValueError, "augmentations must be one of"),
         ({"category": "bottle"}, FileNotFoundError, "there is no folder .*bottle"),
+        ({"seed": -1}, ValueError, "seed must .*0.*-1"),
         ({"rows": 0}, ValueError, "rows must .*1.*0"),
         ({"image_size": 2}, ValueError, "image_size must .*8.*2"),
         ({"output": Path("grid.jpg")}, ValueError, "output must name a .png file, got 'grid.jpg'"),

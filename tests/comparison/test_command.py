@@ -152,7 +152,8 @@ def test_resuming_does_what_is_missing_and_repeats_exactly(finished, write, conf
 @pytest.mark.parametrize(
     ("change", "flags", "message"),
     [
-        ({}, ["--accelerator", "tpu"], "accelerator must be one of"),
+        ({}, ["--accelerator", "tpu"], "accelerator must be a list of 1 or more of"),
+        ({}, ["--accelerator", "[]"], "accelerator must be a list of 1 or more"),
         ({}, ["--seeds", "[-1]"], "seed must be a whole number"),
         ({}, ["--categories", "[plate, missing]"], "category must be one of"),
         ({}, ["--picture_size=-1"], "picture_size"),

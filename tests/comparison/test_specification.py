@@ -147,11 +147,12 @@ def test_wrong_configurations(change, message):
         ({"class_path": "CutPaste", "init_args": {"vriant": "3way"}}, {}, "'vriant' is not accepted"),
         ({"class_path": "CutPaste", "init_args": {"max_updates": "many"}}, {}, r"max_updates.*Got value: many"),
         ({"class_path": "os.system"}, {}, "os.system"),
-        ({"class_path": "Padim"}, {"max_epoch": 3}, "'max_epoch'"),
-        ({"class_path": "Padim"}, {"devices": 2}, "'devices'"),
+        ({"class_path": "Padim"}, {"max_epoch": 3}, "max_epoch'"),
+        ({"class_path": "Padim"}, {"devices": 2}, "devices'"),
         ({"class_path": "CutPaste", "init_args": {"max_updates": -1}}, {}, "max_updates must .*-1"),
         ({"class_path": "SSM", "init_args": {"widths": [0]}}, {}, "widths must"),
         ({"class_path": "Padim"}, {"max_epochs": -3}, "max_epochs"),
+        ({"class_path": "Padim"}, {"max_epochs": "x"}, r"trainer.max_epochs: Expected a .*int.*Got value: x"),
         ({"class_path": "Padim"}, {"precision": "half"}, "half"),
     ],
 )
@@ -174,6 +175,8 @@ def test_categories_and_batch_sizes_are_looked_at(tmp_path):
         check([job(root=str(tmp_path), category="tile")])
     with pytest.raises(ValueError, match=r"train_batch_size must .*0"):
         check([job(train_batch_size=0)])
+    with pytest.raises(ValueError, match=r"Padim on MVTecAD: root: Expected .* Got value: 5"):
+        check([job(root=5)])
 
 
 def test_models_are_built_from_their_settings():

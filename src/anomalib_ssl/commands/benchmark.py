@@ -17,7 +17,7 @@ from anomalib.pipelines.components.base import Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
 from rich.console import Console
 
-from anomalib_ssl.checks import check_choice, check_number, check_output, check_whole
+from anomalib_ssl.checks import check_choices, check_number, check_output, check_whole
 from anomalib_ssl.comparison.building import check, network_name
 from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
 from anomalib_ssl.comparison.job import BenchmarkJob
@@ -52,8 +52,8 @@ def benchmark(
     """Fit, test and measure models on data sets; keep each result as soon as it is there.
 
     ``--config`` takes the files of ``anomalib benchmark``. Beyond these, entries of ``model`` may differ in their
-    arguments and hold ``label``, ``seed``, ``trainer``, ``data``, ``pretrained`` and ``untrained``; ``seed`` may be a list;
-    ``trainer`` holds arguments of the Trainer. Any option below may stand in the file, too.
+    arguments and hold ``label``, ``seed``, ``trainer``, ``data``, ``pretrained`` and ``untrained``; ``seed`` may be a
+    list; ``trainer`` holds arguments of the Trainer. Any option below may stand in the file, too.
 
     Entries that differ only in how they score, as their model says by ``scoring_arguments``, share one training.
     Everything is seeded before a model is built. A job that fails is recorded with its error and the others go on.
@@ -148,8 +148,7 @@ def benchmark(
 
 def _accelerators(accelerator: str | Sequence[str]) -> list[str]:
     names = [accelerator] if isinstance(accelerator, str) else list(accelerator)
-    for name in names:
-        check_choice("accelerator", name, ACCELERATORS)
+    check_choices("accelerator", names, ACCELERATORS)
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if "cuda" in names and found == "cpu":
         msg = "accelerator must be cpu or auto where PyTorch sees no GPU, got 'cuda'."

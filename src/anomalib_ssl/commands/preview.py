@@ -56,6 +56,7 @@ def preview(
         ValueError: If an argument is out of its range, or a name is not one of the package's augmentations.
     """
     check_whole("rows", rows, 1)
+    check_whole("seed", seed, 0)
     check_whole("image_size", image_size, 8)
     check_output("output", output, (".png",))
     chosen = [_augmentation(name) for name in ([augmentations] if isinstance(augmentations, str) else augmentations)]

@@ -3,7 +3,7 @@
 
 """Models and datamodules from a specification, checked against their signatures."""
 
-import inspect
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ import anomalib_ssl
 from anomalib_ssl.checks import check_whole
 from anomalib_ssl.comparison.specification import Specification
 
-SET_HERE = {"self", "default_root_dir", "callbacks", "accelerator", "devices"}
+SET_HERE: set[str | int] = {"default_root_dir", "callbacks", "accelerator", "devices"}
 """Arguments of the Trainer that a benchmark sets itself."""
 
 anomalib_ssl.register()  # where the start-up file does not run
@@ -97,7 +97,7 @@ def check(specifications: Iterable[Specification]) -> None:
             _check_category(specification)
         # Whatever a constructor raises for what it is given.
         except (ValueError, TypeError, MisconfigurationException, ArgumentError) as error:
-            msg = f"{where}: {_meant(error)}"
+            msg = f"{where}: {_meant(error) if isinstance(error, ArgumentError) else error}"
             raise ValueError(msg) from error
         seen |= settings | {trainer}
 
@@ -115,12 +115,10 @@ def _check_values(parser: ArgumentParser, parsed: Namespace) -> None:
 
 
 def _check_trainer(specification: Specification) -> None:
-    """Build the Trainer."""
-    known = set(inspect.signature(Trainer.__init__).parameters) - SET_HERE
-    unknown = sorted(set(specification.trainer) - known)
-    if unknown:
-        msg = f"trainer: {unknown[0]!r} is none of the Trainer's arguments that a benchmark takes."
-        raise ValueError(msg)
+    """Look at names and types of the Trainer's arguments, then build it."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Trainer, "trainer", skip=SET_HERE)
+    parser.parse_object({"trainer": specification.trainer})
     Trainer(**{"logger": False, **specification.trainer, "accelerator": specification.accelerator, "devices": 1})
 
 
@@ -157,4 +155,12 @@ def _parsed(parser: ArgumentParser, specification: Specification) -> Namespace:
 
 def _meant(error: Exception) -> str:
     """Shorten an error of jsonargparse: it lists what it has tried, the last of which is meant, and what was given."""
-    return " ".join(str(error).partition("Given value type")[0].rpartition("- ")[2].split())
+    text = str(error)
+    keys = [key for key in re.findall(r'Parser key "([^"]+)"', text) if key not in ("model", "data")]
+    inner = text.rpartition(f'Parser key "{keys[-1]}":')[2] if keys else text
+    reason = " ".join(inner.partition("Given value type")[0].rpartition("- ")[2].split())
+    if not keys:
+        return reason
+    value = re.search("Given value: (.*)", inner)
+    given = f". Got value: {value[1]}" if value and "Got value" not in reason else ""
+    return f"{keys[-1]}: {reason}{given}"

@@ -213,7 +213,7 @@ def budget(trainer: Trainer, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counted(number: float, unit: str) -> str:
-    return f"{number} {unit}{'' if number == 1 else 's'}"
+    return f"{int(number) if number == int(number) else number} {unit}{'' if number == 1 else 's'}"
 
 
 def _now() -> str:
