@@ -51,15 +51,15 @@ class Fabric(Surface):
         """Leave out one or more neighbouring warp threads over a part of their length."""
         x, y = self.place()
         first = np.floor(self._u[0, np.argmin(np.abs(self.x - x))])
-        threads = (self._u >= first) & (self._u < first + self.rng.integers(1, 4))
-        self._weave(threads & (np.abs(self.y - y) < self.size(20, 90)))
+        threads = (self._u >= first) & (self._u < first + self.rng.integers(2, 5))
+        self._weave(threads & (np.abs(self.y - y) < self.size(25, 90)))
 
     def loose_thread(self) -> None:
         """Let a stray end of yarn lie on the cloth, with its shadow."""
-        line, width = self.line(50, 150, wobble=0.25), self.size(3.5, 5.5)
+        line, width = self.line(60, 170, wobble=0.25), self.size(5, 8)
         yarn = self.stroke(line, width, taper=0.03)
-        self.paint(0.6 * self.blur(self.stroke(line + 2.5, width, taper=0.03), 1.5), rgb(0, 0, 0))
-        colour = self.weft * (self.rng.uniform(0.8, 1.3) * (1 + 0.15 * self.noise(2)))[..., None]
+        self.paint(0.8 * self.blur(self.stroke(line + 4, width, taper=0.03), 2), rgb(0, 0, 0))
+        colour = self.weft * (self.rng.uniform(1.2, 1.7) * (1 + 0.15 * self.noise(2)))[..., None]
         self.paint(yarn, colour, relief=yarn * (4 * self.blur(yarn, 0.3 * width) - self.height))
 
 
