@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_ssl import CutPaste
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.cutpaste import CutPasteModel
 from anomalib_ssl.scoring import NotFittedError, upsample
@@ -115,3 +116,28 @@ def test_bad_arguments_are_named(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=name.removeprefix("gde_")):
         CutPasteModel(**arguments)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet"])
+def test_places_find_a_changed_place(backbone):
+    """Also without training: white noise in a corner of a smooth image."""
+    torch.manual_seed(0)
+    model = CutPasteModel(backbone, image_size=(64, 96)).eval()
+    images = torch.rand(12, 3, 1, 1) * 0.1 + torch.rand(12, 3, 64, 96) * 0.05
+    model.fit([images])
+    changed = images[:2].clone()
+    changed[1, :, 40:64, 72:96] = torch.rand(3, 24, 24)
+    with torch.no_grad():
+        maps = model(changed).anomaly_map
+    assert maps.shape == (2, 1, 64, 96)
+    row, column = divmod(int(maps[1].argmax()), 96)
+    assert row >= 36
+    assert column >= 64
+    assert maps[1].max() > 2 * maps[0].max()
+
+
+def test_backbones_without_stages_are_localised_by_gradcam(monkeypatch):
+    monkeypatch.setattr("anomalib_ssl.models.components.backbone.STAGE_REDUCTIONS", ())
+    with pytest.raises(ValueError, match="localization='places' needs a backbone with stages, got 'test_resnet'"):
+        CutPaste(backbone="test_resnet", image_size=64)
+    assert CutPaste(backbone="test_resnet", image_size=64, localization="gradcam").model.places is None

@@ -107,7 +107,7 @@ def test_normal_and_missing_folders_are_refused(tmp_path, mvtec_root):
         find_unlabeled(str(mvtec_root / "plate/train"), trainer)
     with pytest.raises(FileNotFoundError, match="no folder"):
         find_unlabeled(str(tmp_path / "nowhere"), trainer)
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(FileNotFoundError, match="no images"):
         find_unlabeled(str(tmp_path), trainer)
     with pytest.raises(ValueError, match="needs a datamodule"):
         find_unlabeled("test", trainer_of(None))

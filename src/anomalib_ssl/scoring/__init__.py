@@ -8,6 +8,7 @@ from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
 from anomalib_ssl.scoring.maps import as_rows, density_map, gradcam, upsample
 from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
+from anomalib_ssl.scoring.places import PlaceDistance
 from anomalib_ssl.scoring.standardizer import Standardizer
 from anomalib_ssl.scoring.upsampling import gaussian_upsample
 from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows
@@ -18,6 +19,7 @@ __all__ = [
     "LocatedGaussianDensity",
     "Moments",
     "NotFittedError",
+    "PlaceDistance",
     "Standardizer",
     "as_rows",
     "density_map",

@@ -14,6 +14,9 @@ from anomalib_ssl.checks import check_choice
 
 LAYERS = ("pool", "level7")
 
+STAGE_REDUCTIONS = (4, 8, 16)
+"""How much smaller than the image the feature maps of the stages are that places are compared in."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -35,6 +38,8 @@ class Backbone(nn.Module):
         network: The timm network, for normalised images.
         num_features: Number of channels of the last feature map.
         num_scored_features: Number of channels of the feature map to be scored.
+        stage_indices: timm's numbers of the stages with maps of a quarter, an eighth and a sixteenth of the image's
+            size, as far as the network has them and can give them.
 
     Raises:
         ValueError: If timm has no model of that name, the model has no spatial feature map, or no such layer.
@@ -63,6 +68,11 @@ class Backbone(nn.Module):
         self.num_features = int(self.network.num_features)
         self._channels_last_output = _has_channels_last_output(self.network, name, self.num_features)
         self.num_scored_features = self.num_features if layer == "pool" else _level7_features(self.network, name)
+        infos = (
+            list(getattr(self.network, "feature_info", [])) if hasattr(self.network, "forward_intermediates") else []
+        )
+        last = {info["reduction"]: index for index, info in enumerate(infos)}
+        self.stage_indices = [last[reduction] for reduction in STAGE_REDUCTIONS if reduction in last]
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -75,6 +85,14 @@ class Backbone(nn.Module):
     def scored(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the feature map to be scored (B, D, h, w) of images (B, 3, H, W) in [0, 1]."""
         return self(images) if self.layer == "pool" else _level7(self.network, self.normalized(images))
+
+    def scored_and_stages(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Compute the feature map to be scored, and those of the stages, of images (B, 3, H, W) in [0, 1]."""
+        images = self.normalized(images)
+        scored, stages = self.network.forward_intermediates(images, indices=self.stage_indices)
+        if self.layer == "level7":  # between two of timm's stages
+            return _level7(self.network, images), stages
+        return scored.permute(0, 3, 1, 2) if self._channels_last_output else scored, stages
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         """Bring images (B, 3, H, W) from [0, 1] to the range that :attr:`network` is made for."""
