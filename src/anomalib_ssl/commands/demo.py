@@ -20,7 +20,7 @@ from anomalib_ssl.demo import SURFACES, write_dataset
 def demo(
     surface: str = "fabric",
     updates: int = 300,
-    image_size: int = 128,
+    image_size: int = 64,
     batch_size: int = 16,
     seed: int = 0,
     keep_data: Path | None = None,
