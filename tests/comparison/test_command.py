@@ -246,8 +246,8 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     """What they score is what each would score alone."""
     common = {"backbone": "resnet10t", "image_size": 32, "max_updates": 2}
     entries = [
-        {"class_path": "CutPaste", "init_args": {**common, "gde_shrinkage": shrinkage}}
-        for shrinkage in ("ridge", "ledoit_wolf")
+        {"class_path": "CutPaste", "init_args": {**common, "localization": localization}}
+        for localization in ("places", "gradcam")
     ]
     benchmark = {**configuration["benchmark"], "model": {"grid": entries}}
     config = write({**configuration, "benchmark": benchmark, "throughput_batch_size": 0})
