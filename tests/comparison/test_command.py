@@ -189,6 +189,10 @@ def test_a_budget_in_minutes(configuration, write, tmp_path, capsys, monkeypatch
     assert (short.training_duration, long.training_duration) == (3, 6)
     assert json.loads(short.model_args)["max_updates"] == 2, "as it was given"
     assert len({short.job, long.job, padim.job}) == 3
+    changed["benchmark"]["trainer"] = {"accumulate_grad_batches": 2}
+    accumulating = ["benchmark", "--config", str(write(changed)), "--output", str(tmp_path / "accumulating")]
+    assert cli.main([*accumulating, "--minutes", "0.1"]) == 0
+    assert Store(tmp_path / "accumulating").rows()[0].training_duration == pytest.approx(6, abs=1)
     assert cli.main([*arguments, "--minutes", "0"]) == 2
     assert "minutes must" in capsys.readouterr().err
 
@@ -201,6 +205,7 @@ def test_time_without_validations_and_its_end(monkeypatch):
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         should_stop=False,
         check_val_every_n_epoch=1,
+        global_step=0,
     )
     clock = minutes.TrainingTime(limit=2.5)
     assert clock.seconds is None

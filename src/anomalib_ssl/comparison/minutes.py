@@ -16,7 +16,7 @@ from anomalib_ssl.comparison.building import build
 from anomalib_ssl.comparison.specification import Specification
 
 WARM_UP = 2
-"""Updates that are not timed: the first ones make buffers and choose algorithms."""
+"""Batches that are not timed: the first ones make buffers and choose algorithms."""
 
 TIMED = 8
 """Updates that are timed at most."""
@@ -33,12 +33,14 @@ class TrainingTime(Callback):
 
     Attributes:
         seconds: Seconds from the start of the first to the end of the last update, without validations.
-        ends: Such seconds at the end of each update.
+        ends: Such seconds at the end of each batch.
+        updates: Updates made by then; fewer than batches where gradients are accumulated.
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self.limit = limit
         self.ends: list[float] = []
+        self.updates: list[int] = []
         self._since = 0.0
         self._before = 0.0
 
@@ -50,7 +52,8 @@ class TrainingTime(Callback):
     def on_train_start(self, *args: Any, **kwargs: Any) -> None:
         """Start the clock."""
         del args, kwargs
-        self.ends, self._before, self._since = [], 0.0, time.perf_counter()
+        self.ends, self.updates = [], []
+        self._before, self._since = 0.0, time.perf_counter()
 
     def on_validation_start(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
         """Stop it."""
@@ -70,6 +73,7 @@ class TrainingTime(Callback):
         if self.limit is not None and device.type != "cpu":
             torch.accelerator.synchronize(device)  # what was only asked for has not been done yet
         self.ends.append(self._before + time.perf_counter() - self._since)
+        self.updates.append(trainer.global_step)
         if self.limit is not None and self.ends[-1] > self.limit:
             trainer.check_val_every_n_epoch = None
             trainer.should_stop = True
@@ -89,7 +93,7 @@ def updates_within(minutes: float, make: Callable[[int], Specification], engine:
     clock = TrainingTime(limit=60 * minutes * SHARE)
     built = build(make(WARM_UP + TIMED))
     engine(callbacks=[clock], limit_val_batches=0, logger=False).fit(model=built.model, datamodule=built.datamodule)
-    first = min(WARM_UP, len(clock.ends) - 1) - 1  # one update has to be timed, if it was the only one
-    elapsed = clock.ends[-1] - (clock.ends[first] if first >= 0 else 0.0)
-    per_update = elapsed / (len(clock.ends) - 1 - first)
-    return max(1, round(60 * minutes / per_update))
+    first = min(WARM_UP, len(clock.ends) - 1)  # one batch has to be timed, if it was the only one
+    elapsed = clock.ends[-1] - [0.0, *clock.ends][first]
+    made = clock.updates[-1] - [0, *clock.updates][first]
+    return max(1, round(60 * minutes / elapsed * max(made, 1)))
