@@ -3,31 +3,48 @@
 
 """From features to anomaly scores and maps."""
 
+from anomalib_ssl.scoring.contrast_scale import ContrastScale
+from anomalib_ssl.scoring.error_scorer import error_scorer
 from anomalib_ssl.scoring.fitted import Fitted, NotFittedError
 from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
+from anomalib_ssl.scoring.gradcam import GradCam, gradcam
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
-from anomalib_ssl.scoring.maps import as_rows, density_map, gradcam, upsample
+from anomalib_ssl.scoring.map_part import MapPart
+from anomalib_ssl.scoring.maps import as_rows, density_map, upsample
 from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
-from anomalib_ssl.scoring.places import PlaceDistance
+from anomalib_ssl.scoring.numbers import image_number
+from anomalib_ssl.scoring.pixels import Errors, Pixels
+from anomalib_ssl.scoring.places import Places, join
+from anomalib_ssl.scoring.scorer import Evidence, Scorer
 from anomalib_ssl.scoring.standardizer import Standardizer
 from anomalib_ssl.scoring.upsampling import gaussian_upsample
 from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows
 
 __all__ = [
+    "ContrastScale",
+    "Errors",
+    "Evidence",
     "Fitted",
     "GaussianDensity",
+    "GradCam",
     "LocatedGaussianDensity",
+    "MapPart",
     "Moments",
     "NotFittedError",
-    "PlaceDistance",
+    "Pixels",
+    "Places",
+    "Scorer",
     "Standardizer",
     "as_rows",
     "density_map",
+    "error_scorer",
     "extract_windows",
     "fit_gaussian",
     "gaussian_upsample",
     "gradcam",
     "grid_size",
+    "image_number",
+    "join",
     "ledoit_wolf_shrinkage",
     "map_windows",
     "pool_windows",

@@ -8,6 +8,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_whole
 
+PASSES = 2
+"""How many times maps of errors are averaged over a window."""
+
 
 def box_filter(maps: torch.Tensor, size: int, passes: int = 1) -> torch.Tensor:
     """Average maps over a square window, several times.
@@ -55,3 +58,8 @@ def check_box_size(name: str, size: int) -> None:
     if size % 2 == 0:
         msg = f"{name} must be an odd number of pixels, got {size}."
         raise ValueError(msg)
+
+
+def default_box_size(image_size: tuple[int, int]) -> int:
+    """The odd number nearest to a 24th of the shorter side, at least 1: 11 at 256 pixels, 21 at 512."""
+    return 2 * round((min(image_size) / 24 - 1) / 2) + 1

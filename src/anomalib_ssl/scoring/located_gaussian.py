@@ -3,13 +3,19 @@
 
 """One Gaussian density at each location of a grid, for objects that lie alike in every image."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 
 from anomalib_ssl.checks import check_number, check_whole
 from anomalib_ssl.scoring.density import Density
 from anomalib_ssl.scoring.maps import as_rows
+
+IMAGES_FOR_DIRECTIONS = 64
+"""The first so many images decide the principal directions: with all their places they are thousands of features."""
 
 
 class LocatedGaussianDensity(Density):
@@ -18,8 +24,8 @@ class LocatedGaussianDensity(Density):
     For aligned objects, Li et al., CVPR 2021, fit a Gaussian of its own at each of the 57 x 57 locations (appendix
     A.5). In 512 dimensions these are 3.4 GB, and singular wherever there are fewer training images than dimensions; the
     paper does not say how it copes. Here the features are first projected to the leading principal directions of the
-    features of all locations together. (PaDiM, Defard et al., 2020, has Gaussians like these, in 100 dimensions chosen
-    at random.) The score is half the squared Mahalanobis distance (equation 2 of the paper).
+    features of all locations of the first 64 images. (PaDiM, Defard et al., 2020, has Gaussians like these, in 100
+    dimensions chosen at random.) The score is half the squared Mahalanobis distance (equation 2 of the paper).
 
     Directions, means and whitening matrices are buffers: they travel with the state dict and into exported graphs.
 
@@ -37,7 +43,7 @@ class LocatedGaussianDensity(Density):
     Example:
         >>> import torch
         >>> batches = [torch.randn(5, 8, 3, 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
-        >>> density = LocatedGaussianDensity(8, (3, 3), dims=6).fit(lambda: batches)
+        >>> density = LocatedGaussianDensity(8, (3, 3), dims=6).fit(batches)
         >>> density(batches[0]).shape
         torch.Size([5, 1, 3, 3])
     """
@@ -62,41 +68,70 @@ class LocatedGaussianDensity(Density):
         self.grid_size = grid_size
         self.ridge = ridge
         num_locations = grid_size[0] * grid_size[1]
+        self._first: list[torch.Tensor] = []
+        self._moments_here: _Moments | None = None
         self.register_buffer("projection", torch.zeros(dims, num_features))
         self.register_buffer("mean", torch.zeros(num_locations, dims))
         self.register_buffer("whitening", torch.zeros(num_locations, dims, dims))
 
-    @torch.no_grad()
-    def fit(self, batches: Callable[[], Iterable[torch.Tensor]]) -> "LocatedGaussianDensity":
-        """Estimate the densities in two passes over the features of normal images, without keeping them.
-
-        The first pass finds the principal directions, the second accumulates moments in float64: 8 bytes for each of
-        h * w * dims^2 products, read and written once a batch, which is why batches of several images are faster.
+    def fit(self, batches: Iterable[torch.Tensor]) -> "LocatedGaussianDensity":
+        """Estimate the densities in one pass over the features of normal images.
 
         Args:
-            batches: Called once a pass; gives the same feature maps, of shape (B_i, D, h, w) each, both times.
+            batches: Feature maps, of shape (B_i, D, h, w) each.
 
         Returns:
             This density.
 
         Raises:
-            ValueError: If there are fewer than 2 images, features are not finite or of another shape, or the second
-                pass differs in the number of images.
+            ValueError: If there are fewer than 2 images, or features are not finite or of another shape.
         """
-        self.forget()
-        shared = self._moments((as_rows(self._checked(batch)) for batch in batches()), self.projection.shape[1])
-        num_images = shared.count // len(self.mean)
-        if num_images < 2:
-            msg = f"batches must give at least 2 images, got {num_images}."
-            raise ValueError(msg)
-        shared.require_samples()
-        directions = torch.linalg.eigh(shared.covariance()).eigenvectors
-        self.projection.copy_(directions.T.flip(0)[: len(self.projection)])
-        mean, covariance = self._located_moments(batches, num_images, self.projection.to(shared.mean) @ shared.mean)
-        self.mean.copy_(mean)
-        self._whiten(covariance)
-        self._set_fitted(num_images)
+        self.start()
+        for batch in batches:
+            self.update(batch)
+        self.finish()
         return self
+
+    def start(self) -> None:
+        """Forget what was fitted; :meth:`update` and :meth:`finish` follow."""
+        self.forget()
+        self._first, self._moments_here = [], None
+
+    @torch.no_grad()
+    def update(self, features: torch.Tensor) -> None:
+        """Take feature maps (B, D, h, w) of normal images into account.
+
+        The first images are kept until there are enough of them to find the principal directions. Then moments are
+        accumulated in float64: 8 bytes for each of h * w * dims^2 products, read and written once a batch, which is
+        why batches of several images are faster.
+
+        Raises:
+            ValueError: If the shape is another.
+        """
+        features = self._checked(features)
+        if self._moments_here is not None:
+            self._add(features, self._moments_here)
+            return
+        self._first.append(features)
+        if sum(map(len, self._first)) >= IMAGES_FOR_DIRECTIONS:
+            self._find_directions()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """End what :meth:`start` began.
+
+        Raises:
+            ValueError: If there are fewer than 2 images, or features are not finite.
+        """
+        if self._moments_here is None:
+            self._find_directions()
+        moments = cast("_Moments", self._moments_here)
+        mean = moments.total / moments.count
+        covariance = moments.outer.div_(moments.count).baddbmm_(mean.unsqueeze(2), mean.unsqueeze(1), alpha=-1)
+        self.mean.copy_(mean + moments.shift)
+        self._whiten(covariance)
+        self._moments_here = None
+        self._set_fitted(moments.count)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Score feature maps.
@@ -128,24 +163,29 @@ class LocatedGaussianDensity(Density):
         reduced = self._scale(as_rows(features)) @ self.projection.T
         return reduced.reshape(-1, *self.mean.shape).transpose(0, 1)
 
-    def _located_moments(
-        self, batches: Callable[[], Iterable[torch.Tensor]], num_images: int, shift: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean (h * w, dims) and maximum likelihood covariance (h * w, dims, dims), sums taken about ``shift``."""
-        total = torch.zeros_like(self.mean, dtype=torch.float64, device=shift.device)
-        outer = torch.zeros_like(self.whitening, dtype=torch.float64, device=shift.device)
-        count = 0
-        for batch in batches():
-            reduced = self._reduce(self._checked(batch).to(self.projection)).to(shift) - shift
-            total += reduced.sum(dim=1)
-            outer.baddbmm_(reduced.mT, reduced)
-            count += len(batch)
-        if count != num_images:
-            msg = f"batches must give the same images at each call, got {num_images} at first, then {count}."
+    def _find_directions(self) -> None:
+        """Find the directions from the images that wait, and begin with their moments."""
+        waiting, self._first = self._first, []
+        shared = self._moments(map(as_rows, waiting), self.projection.shape[1])
+        count = shared.count // len(self.mean)
+        if count < 2:
+            msg = f"features must be of at least 2 images, got {count}."
             raise ValueError(msg)
-        mean = total / count
-        covariance = outer.div_(count).baddbmm_(mean.unsqueeze(2), mean.unsqueeze(1), alpha=-1)
-        return mean + shift, covariance
+        shared.require_samples()
+        directions = torch.linalg.eigh(shared.covariance()).eigenvectors
+        self.projection.copy_(directions.T.flip(0)[: len(self.projection)])
+        # Sums are taken of differences from a mean, so that little is lost when their own is removed at the end.
+        shift = self.projection.to(shared.mean) @ shared.mean
+        zeros = partial(torch.zeros_like, dtype=torch.float64, device=shift.device)
+        self._moments_here = _Moments(shift, zeros(self.mean), zeros(self.whitening))
+        for features in waiting:
+            self._add(features, self._moments_here)
+
+    def _add(self, features: torch.Tensor, moments: "_Moments") -> None:
+        reduced = self._reduce(features.to(self.projection)).to(moments.shift) - moments.shift
+        moments.total += reduced.sum(dim=1)
+        moments.outer.baddbmm_(reduced.mT, reduced)
+        moments.count += len(features)
 
     def _whiten(self, covariance: torch.Tensor) -> None:
         """Set the whitening matrices, inverses of the Cholesky factors; overwrites its argument."""
@@ -159,3 +199,13 @@ class LocatedGaussianDensity(Density):
         # Some locations at a time, for the sake of memory.
         for part, whitening in zip(covariance.split(256), self.whitening.split(256), strict=True):
             whitening.copy_(torch.linalg.solve_triangular(torch.linalg.cholesky(part), identity, upper=False))
+
+
+@dataclass
+class _Moments:
+    """Number, sums (h * w, dims) and sums of products (h * w, dims, dims) of reduced features, less the ``shift``."""
+
+    shift: torch.Tensor
+    total: torch.Tensor
+    outer: torch.Tensor
+    count: int = 0

@@ -10,24 +10,6 @@ from kornia.filters import gaussian_blur2d
 from torch.nn import functional as F  # noqa: N812
 
 
-def gradcam(activations: torch.Tensor, pooled_gradient: torch.Tensor) -> torch.Tensor:
-    """GradCAM of a score of globally average-pooled features, without a backward pass.
-
-    Selvaraju et al., "Grad-CAM", ICCV 2017, equations 1 and 2 (https://arxiv.org/abs/1610.02391). A score that sees the
-    activations through their spatial mean has the same gradient at every position, the pooled feature's divided by the
-    number of positions; so the channel weights are known in closed form, also under inference mode.
-
-    Args:
-        activations: Shape (B, C, h, w).
-        pooled_gradient: Gradient of the score with respect to the spatial mean of the activations, shape (B, C).
-
-    Returns:
-        Non-negative maps, shape (B, 1, h, w).
-    """
-    weights = pooled_gradient / (activations.shape[-2] * activations.shape[-1])
-    return torch.einsum("bc,bchw->bhw", weights, activations).relu().unsqueeze(1)
-
-
 def as_rows(features: torch.Tensor) -> torch.Tensor:
     """Put the features of all locations one below the other: from (B, D, h, w) to (B * h * w, D)."""
     return features.permute(0, 2, 3, 1).flatten(0, 2)

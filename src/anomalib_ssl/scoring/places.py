@@ -1,61 +1,86 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Heat maps from feature maps of several stages: how far each place is from the same place of normal images."""
+"""Maps of how far the features of each place are from those of the same place in normal images."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
+from anomalib_ssl.scoring.map_part import MapPart
 
 DIMENSIONS = 60
-"""Most principal directions of the joined features that are kept."""
+"""Most principal directions that are kept."""
+
+STEADY = 1e-4
+"""Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
 
 
-class PlaceDistance(nn.Module):
-    """Mahalanobis distance of the joined features of several stages to the normal ones of the same place.
+class Places(MapPart):
+    """Mahalanobis distance of the features of each place to the normal ones of the same place.
 
     The idea is PaDiM's (Defard et al., 2020, https://arxiv.org/abs/2011.08785): features of stages with small and large
-    receptive fields, brought to one grid and joined, one Gaussian per place. The grid is that of the middle stage, and
-    dimensions are principal directions in place of random ones: this package's choices.
+    receptive fields, joined, one Gaussian per place. Dimensions are principal directions in place of random ones, and
+    features may be compared without an image's own contrast: this package's choices.
 
     Args:
-        shapes: Shape (C, h, w) of each stage's map, the largest map first.
+        source: Name of the evidence.
+        shape: Number of channels, height and width of the features.
+        contrast: Whether the contrast of an image counts. Where not, each channel is first brought to a mean of 0 and a
+            standard deviation of 1 over the image, as instance norm does.
 
     Example:
         >>> import torch
-        >>> stages = [torch.randn(9, 4, 8, 8), torch.randn(9, 6, 4, 4), torch.randn(9, 8, 2, 2)]
-        >>> places = PlaceDistance([tuple(stage.shape[1:]) for stage in stages])
-        >>> places.fit(lambda: [stages])
-        >>> places(stages).shape
+        >>> features = torch.randn(9, 18, 4, 4)
+        >>> places = Places("features", (18, 4, 4))
+        >>> places.start()
+        >>> places.update(features)
+        >>> places.finish()
+        >>> places(features).shape
         torch.Size([9, 1, 4, 4])
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
-        super().__init__()
-        self.grid = shapes[len(shapes) // 2][1:]
-        num_features = sum(channels for channels, _, _ in shapes)
+    def __init__(self, source: str, shape: tuple[int, int, int], contrast: bool = True) -> None:
+        super().__init__(source)
+        channels, *grid = shape
+        self.contrast = contrast
         self.density = LocatedGaussianDensity(
-            num_features, self.grid, min(DIMENSIONS, num_features), l2_normalize=False
+            channels, (grid[0], grid[1]), min(DIMENSIONS, channels), l2_normalize=False
         )
 
-    def forward(self, stages: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Compare maps (B, C, h, w) of each stage: distances of the grid's places (B, 1, h, w), of at least 0.
+    def start(self) -> None:
+        """Forget what was fitted."""
+        self.forget()
+        self.density.start()
+
+    def update(self, evidence: torch.Tensor) -> None:
+        """Take features (B, C, h, w) of normal images into account."""
+        self.density.update(self._compared(evidence))
+
+    def finish(self) -> None:
+        """Estimate the Gaussians.
 
         Raises:
-            NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
-            ValueError: If the maps have other sizes.
+            ValueError: If there were fewer than 2 images, or features are not finite.
         """
-        half_squares: torch.Tensor = self.density(self._joined(stages))
+        self.density.finish()
+        self._set_fitted(int(self.density.num_fitted))
+
+    def forward(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Map features (B, C, h, w) to distances (B, 1, h, w), of at least 0."""
+        half_squares: torch.Tensor = self.density(self._compared(evidence))
         return (2 * half_squares).sqrt()
 
-    def fit(self, batches: Callable[[], Iterable[Sequence[torch.Tensor]]]) -> None:
-        """Fit to normal images; arguments and errors are those of :meth:`LocatedGaussianDensity.fit`, of stages."""
-        self.density.fit(lambda: (self._joined(stages) for stages in batches()))
+    def _compared(self, features: torch.Tensor) -> torch.Tensor:
+        return features if self.contrast else F.instance_norm(features, eps=STEADY)
 
-    def _joined(self, stages: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Bring all maps to the grid; to half the size that is the mean of four."""
-        return torch.cat([F.interpolate(stage, self.grid, mode="bilinear") for stage in stages], dim=1)
+
+def join(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Bring feature maps (B, C, h, w) of several stages to the grid of the middle one, and put them together.
+
+    To half the size that is the mean of four places.
+    """
+    grid = stages[len(stages) // 2].shape[-2:]
+    return torch.cat([F.interpolate(stage, grid, mode="bilinear") for stage in stages], dim=1)

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback
 from torch import nn
 from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_ssl.checks import check_size, check_whole
+from anomalib_ssl.checks import check_number, check_size, check_whole
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.training.budget import UpdateBudget
 from anomalib_ssl.training.images.clean import num_training_images
@@ -67,6 +67,9 @@ class SelfSupervisedMixin(Base):
             exceed the first. Processes share the second. Larger sets are streamed through the datamodule's loader.
         updates_per_epoch: If given, an epoch has this many updates, drawn from consecutive passes over the training
             images. By default an epoch is one pass.
+        held_out_share: Share of the training images that is not trained on: scores are standardised by them, and
+            ``auto`` chooses by defects planted in them. At least one image and at most 100; 0 for none, and none of
+            fewer than 20. Validation and test images are never used.
         seed: If given, decides the weights that are drawn and all random numbers of training. Torch's global random
             state is left alone until training begins.
         pre_processor: anomalib pre-processor without ``Normalize``, or a flag for the default.
@@ -85,7 +88,6 @@ class SelfSupervisedMixin(Base):
     """
 
     min_training_images = 2
-    held_out_share = 0.0
     ema_decay = 0.0
     exports_map = True
     scoring_arguments: frozenset[str] = frozenset()
@@ -97,6 +99,7 @@ class SelfSupervisedMixin(Base):
         in_memory: bool = True,
         memory_limits: tuple[float, float] = (4.0, 16.0),
         updates_per_epoch: int | None = None,
+        held_out_share: float = 0.1,
         seed: int | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -108,6 +111,7 @@ class SelfSupervisedMixin(Base):
         check_memory_limits(memory_limits)
         if updates_per_epoch is not None:
             check_whole("updates_per_epoch", updates_per_epoch, 1)
+        check_number("held_out_share", held_out_share, 0, 0.5)
         if seed is not None:
             check_whole("seed", seed, 0, 2**63 - 1)
         super().__init__(
@@ -125,6 +129,7 @@ class SelfSupervisedMixin(Base):
         self.memory_limits = (memory_limits[0], memory_limits[1])
         self.updates_per_epoch = updates_per_epoch
         self.seed = seed
+        self._held_out = HeldOut(held_out_share)
         self._scoring_state: ScoringState | None = None
 
     @contextmanager
@@ -147,7 +152,7 @@ class SelfSupervisedMixin(Base):
         self._scoring_state = ScoringState(self.trained_part, self.ema_decay)
         callbacks: list[Callback] = [
             *super().configure_callbacks(),  # type: ignore[misc]
-            HeldOut(self.held_out_share),
+            self._held_out,
             ImageFeed(self.in_memory, self.memory_limits, self.updates_per_epoch, self.seed),
             UpdateBudget(self.max_updates),
             self._scoring_state,
@@ -184,33 +189,35 @@ class SelfSupervisedMixin(Base):
         self.model.train()
 
     @torch.no_grad()
-    def fit_statistics(self, images: Iterable[torch.Tensor]) -> None:
+    def fit_statistics(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Estimate what scoring needs, in evaluation mode and full precision; modes are given back.
 
         Args:
             images: Clean training images in batches (B, C, H, W), values in [0, 1]. May be gone through repeatedly.
+            held_out: Clean images that were not trained on, likewise.
 
         Raises:
             ValueError: If there are too few, or what is estimated is not finite because training has diverged.
         """
         with self.scoring_mode():
-            self.model.fit(images)  # type: ignore[operator]
+            self.model.fit(images, held_out)  # type: ignore[operator]
         values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             msg = f"Weights or statistics of {type(self).__name__} are not finite: training has diverged. {LOWER_RATE}"
             raise ValueError(msg)
 
-    def held_out_metrics(self, images: Iterable[torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Measure the model with images that were not trained on; see ``HeldOut``.
+    def held_out_images(self) -> Iterable[torch.Tensor]:
+        """The images of the run that are not trained on, in batches (B, C, H, W) with values in [0, 1]."""
+        return self._held_out.images(self.trainer, self)
 
-        Args:
-            images: Clean images in batches (B, C, H, W), values in [0, 1]. May be gone through repeatedly.
-
-        Returns:
-            Scalars by name.
-        """
-        del images
-        return {}
+    @property
+    def held_out_metrics(self) -> Mapping[str, float]:
+        """How well planted defects are told from sound images, by name: ``image_AUROC`` and ``pixel_AUROC``."""
+        scorer = getattr(self.model, "scorer", None)
+        if scorer is None or not scorer.judged_scores:
+            return {}
+        score, heat_map = scorer.chosen
+        return {"image_AUROC": scorer.judged_scores[score], "pixel_AUROC": scorer.judged_maps[heat_map]}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show what the model does inside; to be called in :meth:`scoring_mode` and without gradients.

@@ -126,7 +126,8 @@ class ScoringState(Callback):
             # Running statistics of batch norm are each process' own since the last update.
             for buffer in pl_module.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        pl_module.fit_statistics(CleanTrainingImages(trainer, pl_module.pre_processor, pl_module.device))
+        images = CleanTrainingImages(trainer, pl_module.pre_processor, pl_module.device)
+        pl_module.fit_statistics(images, pl_module.held_out_images())
         self._fitted_at = trainer.global_step
         return True
 

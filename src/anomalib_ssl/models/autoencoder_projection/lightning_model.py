@@ -7,7 +7,7 @@ Bauer, Nakajima and Müller, "Self-Supervised Autoencoders for Visual Anomaly De
 3988, https://arxiv.org/abs/2206.11723.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ from anomalib.models import AnomalibModule
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics.classification import BinaryAUROC
 
 from anomalib_ssl.augmentations import LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
@@ -44,12 +43,6 @@ WEIGHT_DECAY = 1e-5
 GRADIENT_CLIP = 1.0
 """Largest norm of the gradient."""
 
-HELD_OUT_SEED = 0
-"""Seed of the corruptions that held-out images get."""
-
-LEAST_HELD_OUT = 32
-"""Least number of corrupted images that are measured with; fewer held-out images are corrupted repeatedly."""
-
 
 class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     """Autoencoder projection: restore partly corrupted images, score by what is changed.
@@ -60,8 +53,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
 
     From the paper's abstract: training on partial, structured distortions with a modified reconstruction error of the
     clean image; scoring by the reconstruction error of one forward pass. Its text and tables were not available: all
-    numbers here are this package's choices, and so are ``map_statistics``, ``error_normalization`` and the averaged
-    weights.
+    numbers here are this package's choices, and so are the kinds of errors, how scores are made of them, and the
+    averaged weights.
 
     Images must have sides that are multiples of 8, 16 at least. The learning rate rises over 500 updates, a tenth of
     the run at most, and falls along a cosine. The gradient's norm is clipped at 1, unless the Trainer has a
@@ -77,19 +70,16 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         lr: Learning rate of AdamW after the warm-up.
         ema_decay: Decay of the moving average of the weights, which is what is scored with; 0 for the weights
             themselves. It is less at the start.
-        held_out_share: Share of the training images that is not trained on but measured with, at least one and at most
-            100; 0 for none. None of fewer than 10 images. Validation and test images are never used.
         masked_weight: Weight of the error where images were corrupted; that of the error elsewhere is the rest to 1.
         loss_weighting: ``region`` for an average over either region, weighted as above; ``pixel`` for the plain mean
             squared error.
         corruption: How training images are corrupted.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
-        error_normalization: ``none``; or ``reconstruction`` or ``input`` to divide errors by what is normal at a place
-            of the contrast of either, in an image of the contrast of the input.
-        map_statistics: ``none``; ``mean`` to subtract the mean map of the training images, or ``standardize`` to also
-            divide by its standard deviation.
-        statistics_for: Whether this is done for the ``score`` of an image only, or in the ``map`` as well.
-        score: An image's score: its map's ``max``, ``mean``, or ``topk_mean``, the mean of the largest hundredth.
+        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, or a map's
+            ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``.
+        heat_map: How defects are located: ``auto``, chosen likewise; the ``plain`` squared error, the same ``scaled``
+            by what is normal at its contrast, the ``gradient``'s, or ``both`` of these; or one of them standardised
+            pixel by pixel by the training images, as in ``pixels_scaled``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`. The
             default visualizer adds reconstructions and errors.
 
@@ -106,7 +96,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    scoring_arguments = frozenset({"error_normalization", "map_statistics", "score", "statistics_for"})
+    scoring_arguments = frozenset({"heat_map", "score"})
 
     def __init__(
         self,
@@ -117,35 +107,28 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         max_updates: int = 20_000,
         lr: float = 1e-3,
         ema_decay: float = 0.999,
-        held_out_share: float = 0.1,
         masked_weight: float = 0.1,
         loss_weighting: Literal["region", "pixel"] = "region",
         corruption: LocalCorruption = LocalCorruption(),
         symmetries: Symmetries = Symmetries(),
-        error_normalization: Literal["none", "reconstruction", "input"] = "input",
-        map_statistics: Literal["none", "mean", "standardize"] = "standardize",
-        statistics_for: Literal["score", "map"] = "score",
-        score: Literal["max", "mean", "topk_mean"] = "max",
+        score: str = "auto",
+        heat_map: str = "auto",
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)
         check_sides("image_size", self.size)
         check_number("lr", lr, FINAL_LR)
         check_number("ema_decay", ema_decay, 0, 0.99999)
-        check_number("held_out_share", held_out_share, 0, 0.5)
         self.lr = lr
         self.ema_decay = ema_decay
-        self.held_out_share = held_out_share
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.symmetries = from_mapping(Symmetries, symmetries, "symmetries")
         self.loss = ProjectionLoss(masked_weight, loss_weighting)
         with self.drawing_weights():
             self.model: AutoencoderProjectionModel = AutoencoderProjectionModel(
                 self.size,
-                error_normalization=error_normalization,
-                map_statistics=map_statistics,
-                statistics_for=statistics_for,
                 score=score,
+                heat_map=heat_map,
                 widths=widths,
                 sdc_layers=sdc_layers,
                 sdc_width=sdc_width,
@@ -201,39 +184,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         if gradient_clip_val is None:
             gradient_clip_val, gradient_clip_algorithm = GRADIENT_CLIP, "norm"
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    @torch.no_grad()
-    def held_out_metrics(self, images: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Measure how well corrupted images are restored, and the corruption found, with the same corruption each time.
-
-        Args:
-            images: Clean images that were not trained on, in batches (B, 3, H, W), values in [0, 1]. Fewer than 32 are
-                gone through repeatedly.
-
-        Returns:
-            ``loss``, that of training, and ``pixel_AUROC`` of the smoothed error against the corruption's masks, before
-            any statistics.
-
-        Raises:
-            ValueError: If there are no images.
-        """
-        corrupt = replace(self.corruption, p=1.0)
-        generator = torch.Generator(self.device).manual_seed(HELD_OUT_SEED)
-        auroc = BinaryAUROC().to(self.device)
-        total, count = torch.zeros((), device=self.device), 0
-        with self.scoring_mode():
-            while count < LEAST_HELD_OUT:
-                before = count
-                for batch in images:
-                    corrupted, masks = corrupt(batch, generator)
-                    reconstruction = self.model.autoencoder(corrupted)
-                    total += self.loss(reconstruction, batch, masks) * len(batch)
-                    auroc.update(self.model.error_map(corrupted, reconstruction), masks)
-                    count += len(batch)
-                if count == before:
-                    msg = "images must hold at least one held-out image, got none."
-                    raise ValueError(msg)
-        return {"loss": total / count, "pixel_AUROC": auroc.compute()}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show what becomes of images and of corrupted ones, beside what an orthogonal projection would do."""

@@ -5,6 +5,17 @@
 
 from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.models.components.dilation import Dilation, dilated, find_dilations
+from anomalib_ssl.models.components.feature_scoring import feature_evidence, feature_scorer
 from anomalib_ssl.models.components.head import build_head
+from anomalib_ssl.models.components.scored_model import ScoredModel
 
-__all__ = ["Backbone", "Dilation", "build_head", "dilated", "find_dilations"]
+__all__ = [
+    "Backbone",
+    "Dilation",
+    "ScoredModel",
+    "build_head",
+    "dilated",
+    "feature_evidence",
+    "feature_scorer",
+    "find_dilations",
+]

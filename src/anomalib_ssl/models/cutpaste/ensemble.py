@@ -10,15 +10,13 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
-from anomalib_ssl.scoring import Moments, Standardizer
 
 
 class CutPasteEnsemble(nn.Module):
     """The mean of the anomaly scores of several CutPaste models (Li et al., CVPR 2021, section 4.1, 5 models).
 
-    Models trained from different random weights give scores of different scales. So each model's scores, and its maps,
-    are standardised by their mean and standard deviation over the training images before they are averaged; the paper
-    does not say whether it does this.
+    Models trained from different random weights give scores of different scales; what is averaged here are those on
+    the scorer's common one. The paper does not say whether it does this.
 
     In training mode each model classifies views of its own; their losses do not meet, so that all learn as they would
     alone.
@@ -35,7 +33,7 @@ class CutPasteEnsemble(nn.Module):
         if not members:
             msg = "members must hold at least one model, got none."
             raise ValueError(msg)
-        self.members = nn.ModuleList(CutPasteMember(member) for member in members)
+        self.members = nn.ModuleList(members)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Classify views in training mode, score images in evaluation mode.
@@ -61,66 +59,30 @@ class CutPasteEnsemble(nn.Module):
 
     def classify(self, images: torch.Tensor) -> torch.Tensor:
         """The mean of all members' logits (B, num_classes) of images (B, 3, H, W) in [0, 1]."""
-        return torch.stack([member.network.classify(images) for member in self._typed_members()]).mean(dim=0)
+        return torch.stack([member.classify(images) for member in self._typed_members()]).mean(dim=0)
 
-    def fit(self, images: Iterable[torch.Tensor]) -> None:
-        """Fit each member's density, then the scale of its scores.
+    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
+        """Fit what each member compares with.
 
         Args:
             images: Clean training images in batches (B, 3, H, W), values in [0, 1]. Gone through repeatedly.
+            held_out: Clean images that were not trained on, likewise.
 
         Raises:
             ValueError: If there are fewer than 2 images.
         """
         for member in self._typed_members():
-            member.fit(images)
+            member.fit(images, held_out)
 
     @property
     def backbone_frozen(self) -> bool:
         """Whether training leaves the backbones as they are."""
-        return all(member.network.backbone_frozen for member in self._typed_members())
+        return all(member.backbone_frozen for member in self._typed_members())
 
     @backbone_frozen.setter
     def backbone_frozen(self, frozen: bool) -> None:
         for member in self._typed_members():
-            member.network.backbone_frozen = frozen
+            member.backbone_frozen = frozen
 
-    def _typed_members(self) -> list["CutPasteMember"]:
-        return [member for member in self.members if isinstance(member, CutPasteMember)]
-
-
-class CutPasteMember(nn.Module):
-    """A CutPaste model with standardised scores.
-
-    Args:
-        network: The model.
-    """
-
-    def __init__(self, network: CutPasteNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.standardize_score = Standardizer()
-        self.standardize_map = Standardizer()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
-        """Classify views in training mode, give standardised scores and maps in evaluation mode."""
-        result: torch.Tensor | InferenceBatch = self.network(images)
-        if not isinstance(result, InferenceBatch):
-            return result
-        return InferenceBatch(
-            pred_score=self.standardize_score(result.pred_score), anomaly_map=self.standardize_map(result.anomaly_map)
-        )
-
-    @torch.no_grad()
-    def fit(self, images: Iterable[torch.Tensor]) -> None:
-        """Fit the density, then the scale of its scores and maps, to clean training images."""
-        self.network.fit(images)
-        self.standardize_score.forget()
-        self.standardize_map.forget()
-        scores, pixels = Moments(1), Moments(1)
-        for batch in images:
-            result = self.network(batch)
-            scores.update(result.pred_score.view(-1, 1))
-            pixels.update(result.anomaly_map.reshape(-1, 1))
-        self.standardize_score.fit(scores)
-        self.standardize_map.fit(pixels)
+    def _typed_members(self) -> list[CutPasteNetwork]:
+        return [member for member in self.members if isinstance(member, CutPasteNetwork)]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from anomalib.models import AnomalibModule
 
 from anomalib_ssl.augmentations import RandomCrop
-from anomalib_ssl.checks import check_choice, check_whole
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.models.cutpaste.patch_model import CutPastePatchModel
 from anomalib_ssl.models.cutpaste.torch_model import CutPasteModel
 from anomalib_ssl.models.cutpaste.training import CutPasteTraining
@@ -33,8 +33,11 @@ class CutPaste(CutPasteTraining, AnomalibModule):
     Args:
         layer: Feature map that is scored: ``pool`` for the last, ``level7`` for the paper's other choice on
             EfficientNet.
-        localization: Where heat maps come from: ``places``, how far features of three stages are from the normal ones
-            of the same place, which located far better where it was measured (docs/results/cutpaste.md); or the
+        score: How images are scored: ``auto`` for what tells defects planted in held-out images best
+            (docs/results/scoring.md); the paper's ``density``; or a map's ``_max``, ``_top`` or ``_mean``, as in
+            ``places_max``.
+        heat_map: How defects are located: ``auto``, chosen likewise; ``places``, how far features of three stages are
+            from the normal ones of the same place; ``normed_places``, the same without an image's own contrast; or the
             paper's ``gradcam``.
         map_sigma: Gaussian smoothing of the heat map in pixels; 0 for none.
         **training: Arguments of :class:`~anomalib_ssl.models.cutpaste.training.CutPasteTraining`, and those that all
@@ -51,19 +54,22 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    scoring_arguments = frozenset({"gde_shrinkage", "localization", "map_sigma"})
+    scoring_arguments = frozenset({"gde_shrinkage", "heat_map", "map_sigma", "score"})
 
     def __init__(
         self,
         layer: Literal["pool", "level7"] = "pool",
-        localization: Literal["places", "gradcam"] = "places",
+        score: str = "auto",
+        heat_map: str = "auto",
         map_sigma: float = 4.0,
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        check_choice("localization", localization, ("places", "gradcam"))
-        size = self.size if localization == "places" else None
-        self.build(lambda shared: CutPasteModel(**shared, layer=layer, map_sigma=map_sigma, image_size=size))
+        self.build(
+            lambda shared: CutPasteModel(
+                self.size, **shared, layer=layer, score=score, heat_map=heat_map, map_sigma=map_sigma
+            )
+        )
 
 
 class CutPastePatch(CutPasteTraining, AnomalibModule):

@@ -75,11 +75,12 @@ class CutPasteNetwork(nn.Module, ABC):
         """Score images (B, 3, H, W) in [0, 1]."""
 
     @abstractmethod
-    def fit(self, images: Iterable[torch.Tensor]) -> None:
-        """Fit the density of normal features, in evaluation mode and without gradients.
+    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
+        """Fit what images are compared with, in evaluation mode and without gradients.
 
         Args:
             images: Clean training images in batches (B, 3, H, W), values in [0, 1]. May be gone through repeatedly.
+            held_out: Clean images that were not trained on, likewise.
 
         Raises:
             ValueError: If there are fewer than 2 images.

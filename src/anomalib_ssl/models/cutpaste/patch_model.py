@@ -15,6 +15,7 @@ from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import (
     GaussianDensity,
     LocatedGaussianDensity,
+    Standardizer,
     as_rows,
     density_map,
     gaussian_upsample,
@@ -22,6 +23,7 @@ from anomalib_ssl.scoring import (
     map_windows,
     pool_windows,
 )
+from anomalib_ssl.scoring.choice import moments_of
 
 DENSE = ("windows", "convolutional")
 FIT_IMAGES = 8
@@ -91,20 +93,29 @@ class CutPastePatchModel(CutPasteNetwork):
             if per_location
             else GaussianDensity(num_features, gde_shrinkage)
         )
+        self.score_scale, self.map_scale = Standardizer(), Standardizer()
 
     def score_images(self, images: torch.Tensor) -> InferenceBatch:
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
+        scores, maps = self._scores_and_maps(images)
+        return InferenceBatch(pred_score=self.score_scale(scores).asinh(), anomaly_map=self.map_scale(maps).asinh())
+
+    def _scores_and_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Densities of the worst window (B,) and of the pixels (B, 1, H, W)."""
         scores = self.score_windows(images)
         height, width = images.shape[-2:]
         maps = gaussian_upsample(scores, (height, width), self.window_size, self.stride, self.upsample_sigma)
-        return InferenceBatch(pred_score=scores.amax(dim=(1, 2, 3)), anomaly_map=maps)
+        return scores.amax(dim=(1, 2, 3)), maps
 
     @torch.no_grad()
-    def fit(self, images: Iterable[torch.Tensor]) -> None:
+    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit the density of the features of all windows, a few images at a time and without keeping them.
+
+        Scores and maps are then brought to the scale of :class:`~anomalib_ssl.scoring.Scorer`.
 
         Args:
             images: Clean training images in batches (B, 3, H, W), values in [0, 1]. May be gone through twice.
+            held_out: Clean images that were not trained on, likewise.
 
         Raises:
             ValueError: If there are fewer than 2 windows, or 2 images for densities of their own.
@@ -116,9 +127,13 @@ class CutPastePatchModel(CutPasteNetwork):
                     yield self.window_features(part)
 
         if isinstance(self.density, LocatedGaussianDensity):
-            self.density.fit(features)
+            self.density.fit(features())
         else:
             self.density.fit(as_rows(part) for part in features())
+        known = list(held_out)
+        scores, maps = zip(*(self._scores_and_maps(batch) for batch in known or images), strict=True)
+        self.score_scale.fit(moments_of(scores))
+        self.map_scale.fit(moments_of(maps))
 
     def score_windows(self, images: torch.Tensor) -> torch.Tensor:
         """Score all windows of images (B, 3, H, W) in [0, 1]: shape (B, 1, h, w)."""

@@ -7,7 +7,7 @@ Yoa, Lee, Kim and Kim, "Self-Supervised Learning for Anomaly Detection With Dyna
 2021, 147201-147211, https://doi.org/10.1109/ACCESS.2021.3124525.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from anomalib_ssl.augmentations import LocalAugmentation
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
-from anomalib_ssl.models.dynamic_local_augmentation import held_out, inspection
+from anomalib_ssl.models.dynamic_local_augmentation import inspection
 from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMonitor, spread
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DynamicLocalAugmentationModel
@@ -80,9 +80,11 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             and ``alphas``, are comparable; ``variance`` divides distances of each place and channel by how much these
             vary over the training images as well; ``none``, as the note has it, leaves errors as they are.
         alphas: Weights of distance and uncertainty in the score.
-        held_out_share: Share of the training images that is not trained on but held out to measure with, at least one
-            image and at most 100; 0 for none. A set of fewer than 10 images is trained on as a whole. Validation and
-            test images are never used.
+        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, ``density`` of
+            pooled features, or a map's ``_max``, ``_top`` or ``_mean``, as in ``distance_max``.
+        heat_map: How defects are located: ``auto``, chosen likewise; the paper's ``distance``; ``places``, how unlikely
+            features of three stages are at their place; ``normed_places``, the same without an image's own contrast;
+            or ``gradcam`` of the density.
         **training: Arguments that all models share; see
             :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
@@ -100,7 +102,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     loss: ContrastiveLoss
 
-    scoring_arguments = frozenset({"alphas", "feature_norm", "mu_mode", "score_norm"})
+    scoring_arguments = frozenset({"alphas", "feature_norm", "heat_map", "mu_mode", "score", "score_norm"})
 
     def __init__(
         self,
@@ -120,16 +122,15 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         feature_norm: Literal["none", "unit", "image"] = "image",
         score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
-        held_out_share: float = 0.1,
+        score: str = "auto",
+        heat_map: str = "auto",
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)
         check_number("lr", lr, 1e-12)
         check_number("weight_decay", weight_decay, 0)
-        check_number("held_out_share", held_out_share, 0, 0.5)
         self.lr = lr
         self.weight_decay = weight_decay
-        self.held_out_share = held_out_share
         self.mc_masks = mc_masks
         self.views = from_mapping(GlobalViews, views, "views")
         self.local = from_mapping(LocalAugmentation, local, "local")
@@ -143,6 +144,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
                 feature_norm=feature_norm,
                 score_norm=score_norm,
                 alphas=alphas,
+                score=score,
+                heat_map=heat_map,
                 backbone=backbone,
                 pre_trained=pre_trained,
                 score_layers=score_layers,
@@ -217,20 +220,6 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         for name, deviation in self.model.deviations.items():
             errors = zip(self.model.encoder.score_names, deviation.mean_errors, strict=True)
             self.log_dict({f"normal_{name}_{stage}": error for stage, error in errors})
-
-    def held_out_metrics(self, images: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Measure how well local augmentations are found.
-
-        These are what was trained on: good numbers do not promise that defects are found.
-
-        Args:
-            images: Clean images that were not trained on, in batches (B, 3, H, W), values in [0, 1].
-
-        Returns:
-            What :func:`~anomalib_ssl.models.dynamic_local_augmentation.held_out.measure` returns.
-        """
-        with self.scoring_mode():
-            return held_out.measure(self.model, images, self.local)
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show what training compares, and how far each stage is from normal."""

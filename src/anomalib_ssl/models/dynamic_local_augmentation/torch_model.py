@@ -8,15 +8,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
 from anomalib_ssl.models.dynamic_local_augmentation.heads import DenseHead, GlobalHead, Projection
 from anomalib_ssl.models.dynamic_local_augmentation.pooling import average_pool
-from anomalib_ssl.scoring import upsample
+from anomalib_ssl.scoring import Errors, Evidence, upsample
 
 FEATURE_NORMS = ("none", "unit", "image")
 """Names of what is done to feature maps before they are compared."""
@@ -27,8 +27,11 @@ DENSE_GRID = 14
 PASSES_AT_ONCE = 4
 """Passes with dropout that go through the network in one batch."""
 
-SCORE_SIGMA = 4.0
-"""Gaussian smoothing of the map, in pixels, before its maximum is taken for the image's score."""
+MAP_SIGMA = 4.0
+"""Gaussian smoothing of maps in pixels."""
+
+DISTANCE = "distance"
+"""Name of the paper's map, and of its evidence."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
@@ -51,14 +54,17 @@ class Embeddings(NamedTuple):
     negative: Projection | None
 
 
-class DynamicLocalAugmentationModel(nn.Module):
+class DynamicLocalAugmentationModel(ScoredModel):
     """The network and the score of contrast against local augmentations (Yoa et al., IEEE Access 9, 2021).
 
-    In training mode the model gives projections of views. In evaluation mode it gives anomaly maps and scores::
+    In training mode the model gives projections of views. In evaluation mode it gives anomaly maps and scores. The
+    paper's map, as far as it is known, is ``distance``::
 
         images -> feature maps of the stages -> squared distance to the mean maps
         images -> the same with dropout, repeatedly -> variances -> squared distance to the mean variances
-        both -> enlarged, mean over the stages -> weighted sum: the map -> smoothed maximum: the score
+        both -> enlarged, mean over the stages -> weighted sum
+
+    See :func:`~anomalib_ssl.models.components.feature_scorer` for the other ways, which need one pass and no dropout.
 
     A secondary note on the paper reports the distance to mean feature maps, uncertainty by dropout, and weights of 1
     and 0.1. What distances are exactly, where dropout is, all normalisation, and the score of an image are this
@@ -75,6 +81,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         score_norm: ``none``, ``train`` or ``variance``; see ``normalize`` of :class:`MapDeviation`. ``variance`` is for
             distances alone; uncertainties then are as with ``train``.
         alphas: Weights of distance and uncertainty, of at least 0.
+        score: Candidate for scores, or ``auto``.
+        heat_map: Candidate for maps, or ``auto``.
         **encoder: Arguments of :class:`Encoder`.
 
     Raises:
@@ -90,6 +98,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         feature_norm: Literal["none", "unit", "image"] = "image",
         score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
+        score: str = "auto",
+        heat_map: str = "auto",
         **encoder: Any,
     ) -> None:
         super().__init__()
@@ -122,6 +132,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         # How much variances vary differs by orders of magnitude: divided by it, the steadiest would rule the map.
         of_uncertainty: Literal["none", "train"] = "train" if score_norm == "variance" else score_norm
         self.uncertainty = MapDeviation(shapes, mu_mode, of_uncertainty) if self.encoder.mc_samples > 0 else None
+        own = {DISTANCE: Errors(DISTANCE)}
+        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, "ledoit_wolf", MAP_SIGMA, own)
 
     def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:
         """Project views in training mode, score images in evaluation mode.
@@ -156,14 +168,15 @@ class DynamicLocalAugmentationModel(nn.Module):
             negative = self.negative_head(torch.cat([pooled[:count], pooled[2 * count :]]))
         return Embeddings(global_, features, dense, negative)
 
-    def score_images(self, images: torch.Tensor) -> InferenceBatch:
-        """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
-        distance, uncertainty = self.error_maps(images)
-        maps = self.alphas[0] * distance
-        if uncertainty is not None:
-            maps = maps + self.alphas[1] * uncertainty
-        judged = upsample(maps, (images.shape[-2], images.shape[-1]), SCORE_SIGMA)
-        return InferenceBatch(pred_score=judged.amax(dim=(1, 2, 3)), anomaly_map=maps)
+    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
+        """Compute features of images (B, 3, H, W) in [0, 1], and distances where they are wanted."""
+        evidence = dict(feature_evidence(self.encoder.backbone, images, names)) if names != {DISTANCE} else {}
+        if DISTANCE in names:
+            distance, uncertainty = self.error_maps(images)
+            evidence[DISTANCE] = self.alphas[0] * distance
+            if uncertainty is not None:
+                evidence[DISTANCE] = evidence[DISTANCE] + self.alphas[1] * uncertainty
+        return evidence
 
     def error_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Distance and uncertainty of images (B, 3, H, W), each (B, 1, H, W), before they are weighted.
@@ -224,15 +237,8 @@ class DynamicLocalAugmentationModel(nn.Module):
         return F.instance_norm(features.flatten(0, -4), eps=STEADY).view_as(features)
 
     @torch.no_grad()
-    def fit(self, images: Iterable[torch.Tensor]) -> None:
-        """Fit the mean maps to clean images, in evaluation mode and in one pass.
-
-        Args:
-            images: Batches (B, 3, H, W), values in [0, 1].
-
-        Raises:
-            ValueError: If there are no images, or features are not finite.
-        """
+    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
+        """Fit the mean maps in a pass of their own, then all else; see :meth:`ScoredModel.fit`."""
         used = list(self.deviations.values())
         for deviation in used:
             deviation.start()
@@ -242,6 +248,7 @@ class DynamicLocalAugmentationModel(nn.Module):
                 deviation.update(maps)
         for deviation in used:
             deviation.finish()
+        super().fit(images, held_out)
 
     @property
     def deviations(self) -> dict[str, MapDeviation]:

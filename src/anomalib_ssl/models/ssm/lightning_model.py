@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from anomalib.data import Batch, InferenceBatch
+from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
@@ -73,6 +73,10 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
             the authors' code, with which images uncovered completely all score 0.
         map_sigma: Gaussian smoothing of the map in pixels of the image as it is scored; 0 for none.
         inference_precision: ``float32``, or ``bfloat16`` for restoring under autocast. Exported graphs use float32.
+        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, or a map's
+            ``_max``, ``_top`` or ``_mean``. ``refined_max`` is that of this package before it chose.
+        heat_map: How defects are located: ``auto``, chosen likewise; ``refined``, ``gradient`` or ``colour``; or one of
+            them standardised pixel by pixel by the training images, as in ``pixels_gradient``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Raises:
@@ -91,12 +95,14 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     scoring_arguments = frozenset(
         {
+            "heat_map",
             "inference_precision",
             "initial_masks",
             "map_sigma",
             "refinement_passes",
             "refinement_ratio",
             "refinement_threshold",
+            "score",
             "uncovered_error",
         }
     )
@@ -116,6 +122,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         uncovered_error: Literal["zero", "kept", "lowest"] = "lowest",
         map_sigma: float = 7.0,
         inference_precision: Literal["float32", "bfloat16"] = "float32",
+        score: str = "auto",
+        heat_map: str = "auto",
         **training: Any,
     ) -> None:
         super().__init__(**training)
@@ -136,6 +144,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
                 uncovered_error=uncovered_error,
                 map_sigma=map_sigma,
                 inference_precision=inference_precision,
+                score=score,
+                heat_map=heat_map,
             )
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -188,6 +198,4 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
                 "mean score": one.anomaly_map.amax(dim=(1, 2, 3)).mean(),
             }
             numbers.append({"pass": str(number), **{name: float(value) for name, value in values.items()}})
-        last = passes[-1].anomaly_map
-        scored = InferenceBatch(pred_score=last.amax(dim=(1, 2, 3)), anomaly_map=last)
-        return Inspection([*columns, scored_map(images, scored)], numbers)
+        return Inspection([*columns, scored_map(images, self.model(images))], numbers)

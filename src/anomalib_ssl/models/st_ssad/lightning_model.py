@@ -80,7 +80,10 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         outer_batch_size: Number of normal and of unlabelled images per step of the parameters, beside half as many
             augmented ones; all of them if there are fewer.
         lr: Learning rate of the detector otherwise; in the last training decayed to zero along a cosine.
-        gde_shrinkage: Covariance estimator, ``ridge`` or ``ledoit_wolf``.
+        gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
+        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, ``density``, or a
+            map's ``_max``, ``_top`` or ``_mean``, as in ``places_max``.
+        heat_map: How defects are located: ``auto``, ``places``, ``normed_places`` or ``gradcam``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Attributes:
@@ -96,6 +99,8 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         >>> model = STSSAD(unlabeled_source="test", seed=0)  # transductive: tuned with unlabelled test images
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
+
+    scoring_arguments = frozenset({"gde_shrinkage", "heat_map", "score"})
 
     def __init__(
         self,
@@ -117,6 +122,8 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         outer_batch_size: int = 128,
         lr: float = 0.03,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ledoit_wolf",
+        score: str = "auto",
+        heat_map: str = "auto",
         **training: Any,
     ) -> None:
         super().__init__(**training)
@@ -135,7 +142,7 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         self.augmentation = TunableAugmentation(augmentation, area, aspect, angle)
         given = None if parameters is None else self.augmentation.set(parameters)
         with self.drawing_weights():
-            self.model: STSSADModel = STSSADModel(backbone, pre_trained, gde_shrinkage)
+            self.model: STSSADModel = STSSADModel(self.size, backbone, pre_trained, gde_shrinkage, score, heat_map)
         detector = self.model.detector
         plan = TuningSchedule(self.max_updates, num_starts if given is None else 1, tuning_share)
         self.tuning = TuningRun(

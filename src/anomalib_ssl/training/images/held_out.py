@@ -4,7 +4,7 @@
 """Setting a part of the normal training images aside, to judge a self-supervised model without any test image."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from anomalib_ssl.training.images.shuffle import permutation
 
 logger = logging.getLogger(__name__)
 
-LEAST_IMAGES = 10
+LEAST_IMAGES = 20
 """A smaller training set is trained on as a whole."""
 
 MOST_HELD_OUT = 100
@@ -31,17 +31,16 @@ SEED = 0
 
 
 class HeldOut(Callback):
-    """Take a part of the datamodule's training images away for the time of a fit, and measure with it.
+    """Take a part of the datamodule's training images away for the time of a fit, to judge the model by.
 
-    At each validation, with the weights and statistics that the model is scored with, its ``held_out_metrics(images)``
-    is called and what it returns is logged, ``held_out_`` before each name. Validation and test images have no part in
-    this.
+    At each validation the model's ``held_out_metrics`` are logged, ``held_out_`` before each name. Validation and test
+    images have no part in this.
 
     Must come before :class:`~anomalib_ssl.training.images.feed.ImageFeed` in the list of callbacks.
 
     Args:
         share: Share of the training images, in [0, 0.5]: at least one image, at most 100. None is held out for a share
-            of 0, nor of fewer than 10 images.
+            of 0, nor of fewer than 20 images.
 
     Raises:
         ValueError: If ``share`` is outside its limits.
@@ -69,21 +68,19 @@ class HeldOut(Callback):
         self._whole, self._dataset = whole, whole.subsample(held_out)
         datamodule.train_data = whole.subsample(training)
 
+    def images(self, trainer: Trainer, pl_module: Any) -> Iterable[torch.Tensor]:
+        """Give the images, in batches (B, C, H, W) with values in [0, 1]; none where none are held out."""
+        if self._dataset is None:
+            return ()
+        return HeldOutImages(self._dataset, trainer, pl_module.pre_processor, pl_module.device)
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Measure; Lightning takes no logs any earlier, and statistics are fitted by now."""
+        """Log what was measured; Lightning takes no logs any earlier, and statistics are fitted by now."""
         if self._dataset is None or trainer.state.fn != TrainerFn.FITTING:
             return
-        images = HeldOutImages(self._dataset, trainer, pl_module.pre_processor, pl_module.device)
-        measured = pl_module.held_out_metrics(images)
-        metrics = {f"held_out_{name}": float(value) for name, value in measured.items()}
         # All processes shall know the same, whatever their rounding.
-        metrics = trainer.strategy.broadcast(metrics)
-        logger.info(
-            "After %d updates: %s.",
-            trainer.global_step,
-            ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) or "nothing to measure",
-        )
-        pl_module.log_dict(metrics)
+        measured = trainer.strategy.broadcast(dict(pl_module.held_out_metrics))
+        pl_module.log_dict({f"held_out_{name}": value for name, value in measured.items()})
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the images back."""

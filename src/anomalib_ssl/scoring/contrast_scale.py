@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import torch
 
-from anomalib_ssl.scoring import Fitted
 from anomalib_ssl.scoring.box_filter import box_filter
+from anomalib_ssl.scoring.fitted import Fitted
 
 LEAST_CONSTANT = 0.1
 """Least part of the mean error that is expected where there is no contrast at all, so that nothing is divided by 0."""

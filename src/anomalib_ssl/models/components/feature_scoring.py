@@ -1,0 +1,69 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Scores of models that learn features: one Gaussian of pooled ones, one at each place of three stages."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from anomalib_ssl.models.components.backbone import Backbone
+from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, Scorer, join
+from anomalib_ssl.scoring.scorer import POOLED
+
+FEATURES, LAST = "features", "last"
+"""Names of evidence: the stages on one grid, and the feature map that is pooled."""
+
+
+def feature_scorer(
+    backbone: Backbone,
+    image_size: tuple[int, int],
+    score: str,
+    heat_map: str,
+    gde_shrinkage: Literal["ridge", "ledoit_wolf"],
+    map_sigma: float,
+    own: Mapping[str, MapPart] | None = None,
+) -> Scorer:
+    """Make a scorer whose candidates are ``density``, ``places``, ``normed_places``, ``gradcam`` and a model's own.
+
+    Args:
+        backbone: The network.
+        image_size: Height and width in pixels of the images.
+        score: Candidate for scores, or ``auto``.
+        heat_map: Candidate for maps, or ``auto``.
+        gde_shrinkage: Covariance estimator of the density of pooled features, ``ridge`` or ``ledoit_wolf``.
+        map_sigma: Gaussian smoothing of the maps in pixels; 0 for none.
+        own: Maps that the model has besides.
+
+    Raises:
+        ValueError: If an argument is outside its limits. A backbone without stages has no places.
+    """
+    density = GaussianDensity(backbone.num_scored_features, gde_shrinkage)
+    maps: dict[str, MapPart] = {}
+    if backbone.stage_indices:
+        shape = _shape(backbone, image_size)
+        maps = {
+            "places": Places(FEATURES, shape),
+            "normed_places": Places(FEATURES, shape, contrast=False),
+        }
+    maps |= {"gradcam": GradCam(LAST, density), **(own or {})}
+    return Scorer(maps, image_size, score, heat_map, density=density, sigma=map_sigma)
+
+
+def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[str]) -> Evidence:
+    """Compute features of images (B, 3, H, W) in [0, 1]: those of three stages only where they are wanted."""
+    if FEATURES not in names:
+        last = backbone.scored(images)
+        return {LAST: last, POOLED: last.mean(dim=(2, 3))}
+    last, stages = backbone.scored_and_stages(images)
+    return {LAST: last, POOLED: last.mean(dim=(2, 3)), FEATURES: join(stages)}
+
+
+@torch.no_grad()
+def _shape(backbone: Backbone, image_size: tuple[int, int]) -> tuple[int, int, int]:
+    training = backbone.training
+    _, stages = backbone.eval().scored_and_stages(torch.zeros(1, 3, *image_size))
+    backbone.train(training)
+    _, channels, height, width = join(stages).shape
+    return channels, height, width

@@ -1,0 +1,246 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From what a network says of images to maps and scores: the one place where all models make them."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import nn
+
+from anomalib_ssl.checks import check_choice
+from anomalib_ssl.scoring.choice import Measured, moments_of
+from anomalib_ssl.scoring.fitted import Fitted
+from anomalib_ssl.scoring.gaussian import GaussianDensity
+from anomalib_ssl.scoring.map_part import MapPart
+from anomalib_ssl.scoring.maps import upsample
+from anomalib_ssl.scoring.numbers import NUMBERS, image_number
+from anomalib_ssl.scoring.planted import plant
+from anomalib_ssl.scoring.standardizer import Standardizer
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+"""Name of the choice by planted defects."""
+
+DENSITY = "density"
+"""Name of the score from pooled features."""
+
+THINNED_SIDE = 64
+"""Maps are thinned to about so many rows and columns to be standardised and judged: enough, and much faster."""
+
+POOLED = "pooled"
+"""Name of the evidence that it looks at: features (B, D)."""
+
+Evidence = Mapping[str, torch.Tensor]
+"""What a network says of images, by name: features (B, C, h, w), errors (B, 1, H, W) or pooled features (B, D)."""
+
+Network = Callable[[torch.Tensor, frozenset[str]], Evidence]
+"""Gives the evidence of these names for images (B, 3, H, W) in [0, 1]."""
+
+
+class Scorer(Fitted):
+    """Makes maps and scores of evidence, in the way that tells planted defects from sound images best.
+
+    Candidates for the map are the parts, enlarged to the image and smoothed. Candidates for the score are the largest
+    value of each map, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, and
+    ``density``, a Gaussian of pooled features. Everything is fitted to the training images. Then images that were held
+    out from training are scored in all ways, and so are copies with planted defects (:mod:`planted`); the candidates
+    with the highest AUROC, a mean over the families of defects, are taken, for score and map separately. No label and
+    no test image has a part in this. The choice travels with the state dict; exported graphs hold nothing else.
+
+    Scores and maps come as ``asinh((x - mean) / deviation)`` over the held-out images: 0 is an ordinary sound image
+    (or pixel), 1 about a standard deviation above, and large distances grow as their logarithm. That is monotone, so
+    ranks stay as they are. Where nothing was held out, the training images take the place of the others, and of
+    ``auto`` comes the default.
+
+    Args:
+        maps: The parts by name.
+        size: Height and width of the images in pixels.
+        score: Name of a candidate, or ``auto``.
+        heat_map: Name of a part, or ``auto``.
+        defaults: Score and map where ``auto`` has nothing to choose by.
+        density: Density of pooled features, if there are any.
+        sigma: Gaussian smoothing of the maps in pixels.
+
+    Attributes:
+        chosen: Score and map that are in use.
+        judged_scores: AUROC of each candidate on planted defects; nothing before a fit, or where nothing was held out.
+        judged_maps: The same of maps, pixel by pixel.
+
+    Raises:
+        ValueError: If ``score`` or ``heat_map`` is unknown.
+    """
+
+    choice: torch.Tensor
+
+    def __init__(
+        self,
+        maps: Mapping[str, MapPart],
+        size: tuple[int, int],
+        score: str = AUTO,
+        heat_map: str = AUTO,
+        defaults: tuple[str, str] | None = None,
+        density: GaussianDensity | None = None,
+        sigma: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.map_names = list(maps)
+        numbers = [f"{name}_{number}" for name in maps for number in NUMBERS]
+        self.score_names = [DENSITY, *numbers] if density is not None else numbers
+        check_choice("score", score, (AUTO, *self.score_names))
+        check_choice("heat_map", heat_map, (AUTO, *self.map_names))
+        self.size = size
+        self.sigma = sigma
+        self.score = score
+        self.heat_map = heat_map
+        first = defaults or (self.score_names[0], self.map_names[0])
+        self.chosen = (first[0] if score == AUTO else score, first[1] if heat_map == AUTO else heat_map)
+        self._defaults = self.chosen
+        self.judged_scores: dict[str, float] = {}
+        self.judged_maps: dict[str, float] = {}
+        self.maps = nn.ModuleDict(maps)
+        self.density = density
+        self.score_scales = nn.ModuleDict({name: Standardizer() for name in self.score_names})
+        self.map_scales = nn.ModuleDict({name: Standardizer() for name in self.map_names})
+        self.register_buffer("choice", torch.zeros(2, dtype=torch.long))
+
+    def forward(self, images: torch.Tensor, network: Network) -> InferenceBatch:
+        """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
+
+        Raises:
+            NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
+        """
+        self.require_fitted()
+        score, shown = self.chosen
+        evidence = network(images, self._sources([score], [shown]))
+        maps = {name: self.map(name, evidence) for name in self._maps_of([score], [shown])}
+        return InferenceBatch(
+            pred_score=self.score_scales[score](self._number(score, maps, evidence)).asinh(),
+            anomaly_map=self.map_scales[shown](maps[shown]).asinh(),
+        )
+
+    def candidates(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
+        """All maps (B, 1, H, W) by name, on the scale that the chosen one is given on."""
+        self.require_fitted()
+        evidence = network(images, self._sources([], self.map_names))
+        return {name: self.map_scales[name](self.map(name, evidence)).asinh() for name in self.map_names}
+
+    def map(self, name: str, evidence: Evidence) -> torch.Tensor:
+        """The map of a part, enlarged and smoothed but not standardised, shape (B, 1, H, W)."""
+        part = cast(MapPart, self.maps[name])
+        return upsample(part(evidence[part.source]), self.size, self.sigma)
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[torch.Tensor], network: Network, held_out: Iterable[torch.Tensor] = ()) -> None:
+        """Fit all parts, standardise all candidates and choose.
+
+        Args:
+            images: Clean training images in batches (B, 3, H, W), values in [0, 1]; gone through a second time where
+                nothing is held out.
+            network: Gives the evidence, in evaluation mode.
+            held_out: Clean images that were not trained on, likewise.
+
+        Raises:
+            ValueError: If there are too few training images, or evidence is not finite.
+        """
+        self.forget()
+        count = self._fit_parts(images, network)
+        known = list(held_out)
+        sound = Measured.of(self._measure(batch, network) for batch in known or images)
+        for name, scale in [*self.score_scales.items(), *self.map_scales.items()]:
+            cast(Standardizer, scale).fit(moments_of(sound.values[name]))
+        self.chosen = self._defaults
+        self.judged_scores, self.judged_maps = {}, {}
+        if known:
+            self._judge(sound, known, network)
+        indices = self.score_names.index(self.chosen[0]), self.map_names.index(self.chosen[1])
+        self.choice.copy_(torch.tensor(indices))
+        self._set_fitted(count)
+
+    def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
+        """Fit parts and density in one pass; give the number of images."""
+        count, pooled = 0, []
+        for part in self._parts():
+            part.start()
+        for batch in images:
+            evidence = network(batch, self._sources(self.score_names, self.map_names))
+            for part in self._parts():
+                part.update(evidence[part.source])
+            if self.density is not None:
+                pooled.append(evidence[POOLED])
+            count += len(batch)
+        for part in self._parts():
+            part.finish()
+        if self.density is not None:
+            self.density.fit(pooled)
+        return count
+
+    def _judge(self, sound: Measured, images: Sequence[torch.Tensor], network: Network) -> None:
+        """Plant defects in sound images, and choose the candidates that tell them best."""
+        planted: dict[str, Measured] = {}
+        for family, changed, masks in plant(images):
+            planted.setdefault(family, Measured()).add(self._measure(changed, network), self._thinned(masks))
+        families = [family for family in planted.values() if family.has_defects]
+        if not families:
+            return
+        share = 1 / len(families)
+        self.judged_scores = {
+            name: share * sum(family.image_auroc(sound, name) for family in families) for name in self.score_names
+        }
+        self.judged_maps = {
+            name: share * sum(family.pixel_auroc(name) for family in families) for name in self.map_names
+        }
+        score, shown = self.chosen
+        self.chosen = (
+            max(self.judged_scores, key=self.judged_scores.__getitem__) if self.score == AUTO else score,
+            max(self.judged_maps, key=self.judged_maps.__getitem__) if self.heat_map == AUTO else shown,
+        )
+        logger.info("On planted defects, score %s has an AUROC of %.3f, map %s one of %.3f.", *self._described())
+
+    def _described(self) -> tuple[str, float, str, float]:
+        score, shown = self.chosen
+        return score, self.judged_scores[score], shown, self.judged_maps[shown]
+
+    def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
+        """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
+        evidence = network(images, self._sources(self.score_names, self.map_names))
+        maps = {name: self.map(name, evidence) for name in self.map_names}
+        numbers = {name: self._number(name, maps, evidence) for name in self.score_names}
+        return numbers | {name: self._thinned(values) for name, values in maps.items()}
+
+    def _number(self, name: str, maps: Mapping[str, torch.Tensor], evidence: Evidence) -> torch.Tensor:
+        if self.density is not None and name == DENSITY:
+            # As a distance, like those of places: its square has a long tail.
+            return (2 * self.density(evidence[POOLED])).sqrt()
+        shown, number = name.rsplit("_", 1)
+        return image_number(maps[shown], number)
+
+    def _thinned(self, maps: torch.Tensor) -> torch.Tensor:
+        stride = max(min(self.size) // THINNED_SIDE, 1)
+        return maps[..., ::stride, ::stride]
+
+    def _maps_of(self, scores: Iterable[str], maps: Iterable[str]) -> set[str]:
+        """Names of the maps that scores and maps are made of."""
+        return {*maps, *(name.rsplit("_", 1)[0] for name in scores if name != DENSITY)}
+
+    def _sources(self, scores: Sequence[str], maps: Sequence[str]) -> frozenset[str]:
+        """Names of the evidence that scores and maps are made of."""
+        parts = dict(zip(self.map_names, self._parts(), strict=True))
+        pooled = {POOLED} if DENSITY in scores else set()
+        return frozenset(pooled | {parts[name].source for name in self._maps_of(scores, maps)})
+
+    def _parts(self) -> list[MapPart]:
+        return [cast(MapPart, part) for part in self.maps.values()]
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        score, shown = self.choice.tolist()
+        own = self._defaults
+        self.chosen = (
+            self.score_names[score] if self.score == AUTO else own[0],
+            self.map_names[shown] if self.heat_map == AUTO else own[1],
+        )
