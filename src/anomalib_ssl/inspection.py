@@ -62,6 +62,39 @@ def scored_map(images: torch.Tensor, scored: Any, title: str = "map") -> Column:
     return Column(title, scored.anomaly_map, captions("score", scored.pred_score), over=images)
 
 
+def candidates(model: Any, images: torch.Tensor) -> Inspection:
+    """Show the heat maps of all candidates of a model's scorer side by side, and how well planted defects were told.
+
+    Args:
+        model: One of this package's models, in its ``scoring_mode``.
+        images: Shape (B, 3, H, W), values in [0, 1], on the model's device.
+
+    Raises:
+        ValueError: If the model makes scores in one way only.
+    """
+    scorer = getattr(model.model, "scorer", None)
+    if scorer is None:
+        msg = f"candidates are what a model's scorer chooses from; {type(model).__name__} scores in one way."
+        raise ValueError(msg)
+    score, heat_map = scorer.chosen
+    maps = scorer.candidates(images, model.model.evidence)
+    columns = [
+        Column(f"{name} (in use)" if name == heat_map else name, each, over=images) for name, each in maps.items()
+    ]
+    judged = [("score", name, score, scorer.judged_scores.get(name)) for name in scorer.score_names]
+    judged += [("heat map", name, heat_map, scorer.judged_maps.get(name)) for name in scorer.map_names]
+    numbers = [
+        {
+            "of": kind,
+            "candidate": name,
+            "AUROC on planted defects": "" if auroc is None else f"{auroc:.3f}",
+            "in use": "yes" if name == chosen else "",
+        }
+        for kind, name, chosen, auroc in judged
+    ]
+    return Inspection([Column("input", images), *columns], numbers)
+
+
 def captions(name: str, values: torch.Tensor) -> list[str]:
     """Write a value (B,) of each image with its name."""
     return [f"{name} {value:.4g}" for value in values.tolist()]

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from anomalib_ssl import inspection as inspection_module
 from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.checks import check_output, check_whole
 from anomalib_ssl.image_files import find_images, read_image
@@ -28,6 +29,7 @@ def inspect(
     ckpt_path: Path,
     model: str | None = None,
     rows: int = 4,
+    candidates: bool = False,
     seed: int = 0,
     output: Path = Path("inspection.png"),
 ) -> Path:
@@ -42,6 +44,8 @@ def inspect(
         ckpt_path: Checkpoint of one of this package's models.
         model: Name of the model. Only older checkpoints do not say it themselves.
         rows: Number of images, drawn at random if there are more.
+        candidates: Whether to draw the heat maps of all candidates that the model's scorer chose from, side by side,
+            in place of the model's inside.
         seed: Seed of the choice of images, and of all else that is random.
         output: PNG file to write.
 
@@ -60,7 +64,8 @@ def inspect(
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), loaded.scoring_mode():
         torch.manual_seed(seed)
         chosen = [paths[index] for index in torch.randperm(len(paths))[:rows].sort().values.tolist()]
-        inspection = loaded.inspect(_read(chosen, loaded))
+        read = _read(chosen, loaded)
+        inspection = inspection_module.candidates(loaded, read) if candidates else loaded.inspect(read)
     Console().print(_table(f"{type(loaded).__name__}, images: {len(chosen)}", inspection))
     first, *others = inspection.columns
     names = [f"{path.parent.name}/{path.name}"[-NAME_LENGTH:] for path in chosen]

@@ -64,6 +64,7 @@ class Row:
             process, libraries included. None where the system does not tell.
         parameters: Number of parameters of the torch model.
         weights: Name of the trained network, where several jobs score with the same one.
+        scored_by: How scores and heat maps are made, such as ``places_max, places``, of models that choose it.
         accelerator: ``cpu`` or ``cuda``.
         device: Name of the device.
         started: When the job started, UTC.
@@ -111,6 +112,7 @@ class Row:
     peak_memory: float | None = None
     parameters: int | None = None
     weights: str | None = None
+    scored_by: str | None = None
     accelerator: str | None = None
     device: str | None = None
     started: str | None = None

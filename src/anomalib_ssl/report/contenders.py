@@ -82,6 +82,11 @@ class Contender:
         """Where it ran."""
         return self.row.device or self.row.accelerator
 
+    def scored_by(self, category: str) -> str:
+        """How its runs on a category made scores and heat maps, where that is recorded."""
+        ways = {result.row.scored_by for result in self.results if (result.row.category or "") == category}
+        return "; ".join(sorted(way for way in ways if way))
+
     @cached_property
     def runs(self) -> pd.DataFrame:
         """Its numbers by seed, number of the run with this seed, and category."""

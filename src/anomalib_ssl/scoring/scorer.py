@@ -68,14 +68,13 @@ class Scorer(Fitted):
 
     Attributes:
         chosen: Score and map that are in use.
-        judged_scores: AUROC of each candidate on planted defects; nothing before a fit, or where nothing was held out.
-        judged_maps: The same of maps, pixel by pixel.
 
     Raises:
         ValueError: If ``score`` or ``heat_map`` is unknown.
     """
 
     choice: torch.Tensor
+    judged: torch.Tensor
 
     def __init__(
         self,
@@ -100,13 +99,12 @@ class Scorer(Fitted):
         first = defaults or (self.score_names[0], self.map_names[0])
         self.chosen = (first[0] if score == AUTO else score, first[1] if heat_map == AUTO else heat_map)
         self._defaults = self.chosen
-        self.judged_scores: dict[str, float] = {}
-        self.judged_maps: dict[str, float] = {}
         self.maps = nn.ModuleDict(maps)
         self.density = density
         self.score_scales = nn.ModuleDict({name: Standardizer() for name in self.score_names})
         self.map_scales = nn.ModuleDict({name: Standardizer() for name in self.map_names})
         self.register_buffer("choice", torch.zeros(2, dtype=torch.long))
+        self.register_buffer("judged", torch.zeros(len(self.score_names) + len(self.map_names)))
 
     def forward(self, images: torch.Tensor, network: Network) -> InferenceBatch:
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
@@ -154,7 +152,7 @@ class Scorer(Fitted):
         for name, scale in [*self.score_scales.items(), *self.map_scales.items()]:
             cast(Standardizer, scale).fit(moments_of(sound.values[name]))
         self.chosen = self._defaults
-        self.judged_scores, self.judged_maps = {}, {}
+        self.judged.zero_()
         if known:
             self._judge(sound, known, network)
         indices = self.score_names.index(self.chosen[0]), self.map_names.index(self.chosen[1])
@@ -188,22 +186,27 @@ class Scorer(Fitted):
         if not families:
             return
         share = 1 / len(families)
-        self.judged_scores = {
-            name: share * sum(family.image_auroc(sound, name) for family in families) for name in self.score_names
-        }
-        self.judged_maps = {
-            name: share * sum(family.pixel_auroc(name) for family in families) for name in self.map_names
-        }
+        scores = [share * sum(one.image_auroc(sound, name) for one in families) for name in self.score_names]
+        maps = [share * sum(one.pixel_auroc(name) for one in families) for name in self.map_names]
+        self.judged.copy_(torch.tensor(scores + maps))
         score, shown = self.chosen
         self.chosen = (
-            max(self.judged_scores, key=self.judged_scores.__getitem__) if self.score == AUTO else score,
-            max(self.judged_maps, key=self.judged_maps.__getitem__) if self.heat_map == AUTO else shown,
+            self.score_names[scores.index(max(scores))] if self.score == AUTO else score,
+            self.map_names[maps.index(max(maps))] if self.heat_map == AUTO else shown,
         )
-        logger.info("On planted defects, score %s has an AUROC of %.3f, map %s one of %.3f.", *self._described())
+        logger.info("By defects planted in held-out images: score %s, heat map %s.", *self.chosen)
 
-    def _described(self) -> tuple[str, float, str, float]:
-        score, shown = self.chosen
-        return score, self.judged_scores[score], shown, self.judged_maps[shown]
+    @property
+    def judged_scores(self) -> dict[str, float]:
+        """AUROC of each candidate on planted defects; nothing before a fit, or where nothing was held out."""
+        values = self.judged.tolist()[: len(self.score_names)]
+        return dict(zip(self.score_names, values, strict=True)) if any(values) else {}
+
+    @property
+    def judged_maps(self) -> dict[str, float]:
+        """The same of maps, pixel by pixel."""
+        values = self.judged.tolist()[len(self.score_names) :]
+        return dict(zip(self.map_names, values, strict=True)) if any(values) else {}
 
     def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
