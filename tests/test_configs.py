@@ -57,6 +57,9 @@ def test_configurations_of_the_paper_say_what_it_says():
         return AnomalibCLI(args=["train", *flags], run=False).model
 
     transfer = build("cutpaste_efficientnet_b4")
+    for model in (transfer, build("cutpaste_paper")):
+        assert model.model.scorer.chosen == ("density", "gradcam")
+    assert build("dynamic_local_augmentation_paper").model.scorer.chosen == ("distance_max", "distance")
     assert transfer.hparams["max_updates"] - transfer.hparams["freeze_updates"] == 64 * 256
     assert transfer.model.backbone.num_scored_features == 272
     assert transfer.model.freeze_batch_norm
