@@ -84,6 +84,7 @@ class AutoencoderProjectionModel(ScoredModel):
 
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit the contrast scale, then all else; see :meth:`ScoredModel.fit`."""
+        self.scorer.forget()
         self.error_scale.fit((self.error_map(batch, self.autoencoder(batch)), batch, batch) for batch in images)
         super().fit(images, held_out)
 
