@@ -4,27 +4,24 @@
 """What everything that is fitted to normal images promises: a score from a whole fit of finite values, or none."""
 
 import copy
-import itertools
 
 import pytest
 import torch
 
-from anomalib_ssl.models.autoencoder_projection.error_scale import ContrastScale
-from anomalib_ssl.models.autoencoder_projection.pixel_statistics import PixelStatistics
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.scoring import (
+    ContrastScale,
+    Errors,
     Fitted,
     GaussianDensity,
     LocatedGaussianDensity,
     Moments,
     NotFittedError,
+    Pixels,
+    Places,
+    Scorer,
     Standardizer,
 )
-
-
-def located(density, batches):
-    passes = iter(itertools.tee(batches))
-    density.fit(lambda: next(passes))
 
 
 def standardizer(standardize, batches):
@@ -35,11 +32,15 @@ def standardizer(standardize, batches):
     standardize.fit(moments)
 
 
-def deviation(maps, batches):
-    maps.start()
+def in_one_pass(part, batches):
+    part.start()
     for batch in batches:
-        maps.update([batch])
-    maps.finish()
+        part.update(batch)
+    part.finish()
+
+
+def image_itself(images, names):
+    return dict.fromkeys(names, images)
 
 
 # What is fitted, the shape of a sample, how to fit, how to score.
@@ -48,7 +49,7 @@ CASES = {
     "LocatedGaussianDensity": (
         lambda: LocatedGaussianDensity(4, (2, 2), 3),
         (4, 2, 2),
-        located,
+        LocatedGaussianDensity.fit,
         LocatedGaussianDensity.__call__,
     ),
     "Standardizer": (Standardizer, (1,), standardizer, Standardizer.__call__),
@@ -58,16 +59,20 @@ CASES = {
         lambda scale, batches: scale.fit((batch, batch, batch) for batch in batches),
         lambda scale, errors: scale(errors, errors, errors),
     ),
-    "PixelStatistics": (
-        lambda: PixelStatistics("standardize", (4, 4), 1, 1),
-        (1, 4, 4),
-        PixelStatistics.fit,
-        PixelStatistics.__call__,
+    "Errors": (lambda: Errors("errors", 2), (2, 4, 4), in_one_pass, Errors.__call__),
+    "Pixels": (lambda: Pixels("errors", (4, 4), 1), (1, 4, 4), in_one_pass, Pixels.__call__),
+    "Places": (lambda: Places("features", (4, 2, 2)), (4, 2, 2), in_one_pass, Places.__call__),
+    "normed Places": (lambda: Places("features", (4, 2, 2), False), (4, 2, 2), in_one_pass, Places.__call__),
+    "Scorer": (
+        lambda: Scorer({"errors": Errors("errors", 3), "pixels": Pixels("errors", (16, 16), 1, 3)}, (16, 16)),
+        (3, 16, 16),
+        lambda scorer, batches: scorer.fit(batches, image_itself, [torch.linspace(0, 1, 768).view(1, 3, 16, 16)]),
+        lambda scorer, images: scorer(images, image_itself).anomaly_map,
     ),
     "MapDeviation": (
         lambda: MapDeviation([(2, 4, 4)]),
         (2, 4, 4),
-        deviation,
+        lambda maps, batches: in_one_pass(maps, ([batch] for batch in batches)),
         lambda maps, features: maps([features])[0],
     ),
 }

@@ -127,6 +127,9 @@ class LocatedGaussianDensity(Density):
             self._find_directions()
         moments = cast("_Moments", self._moments_here)
         mean = moments.total / moments.count
+        if not mean.isfinite().all():
+            msg = "features must be finite, got NaN or infinity: has the training diverged?"
+            raise ValueError(msg)
         covariance = moments.outer.div_(moments.count).baddbmm_(mean.unsqueeze(2), mean.unsqueeze(1), alpha=-1)
         self.mean.copy_(mean + moments.shift)
         self._whiten(covariance)
@@ -166,11 +169,13 @@ class LocatedGaussianDensity(Density):
     def _find_directions(self) -> None:
         """Find the directions from the images that wait, and begin with their moments."""
         waiting, self._first = self._first, []
-        shared = self._moments(map(as_rows, waiting), self.projection.shape[1])
-        count = shared.count // len(self.mean)
+        count = sum(map(len, waiting))
         if count < 2:
             msg = f"features must be of at least 2 images, got {count}."
             raise ValueError(msg)
+        features = torch.cat(waiting)
+        # However the images are divided into batches, the same ones decide.
+        shared = self._moments([as_rows(features[:IMAGES_FOR_DIRECTIONS])], self.projection.shape[1])
         shared.require_samples()
         directions = torch.linalg.eigh(shared.covariance()).eigenvectors
         self.projection.copy_(directions.T.flip(0)[: len(self.projection)])
@@ -178,8 +183,7 @@ class LocatedGaussianDensity(Density):
         shift = self.projection.to(shared.mean) @ shared.mean
         zeros = partial(torch.zeros_like, dtype=torch.float64, device=shift.device)
         self._moments_here = _Moments(shift, zeros(self.mean), zeros(self.whitening))
-        for features in waiting:
-            self._add(features, self._moments_here)
+        self._add(features, self._moments_here)
 
     def _add(self, features: torch.Tensor, moments: "_Moments") -> None:
         reduced = self._reduce(features.to(self.projection)).to(moments.shift) - moments.shift

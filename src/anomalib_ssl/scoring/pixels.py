@@ -64,7 +64,7 @@ class Errors(MapPart):
             raise ValueError(msg)
         means = torch.cat(self._means)
         mean = means.mean(dim=0)
-        self.mean.copy_(torch.where(mean > 0, mean, 1.0).view_as(self.mean))
+        self.mean.copy_(torch.where(mean == 0, 1.0, mean).view_as(self.mean))
         self._set_fitted(len(means))
 
 

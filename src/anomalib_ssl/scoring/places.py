@@ -69,7 +69,12 @@ class Places(MapPart):
         self._set_fitted(int(self.density.num_fitted))
 
     def forward(self, evidence: torch.Tensor) -> torch.Tensor:
-        """Map features (B, C, h, w) to distances (B, 1, h, w), of at least 0."""
+        """Map features (B, C, h, w) to distances (B, 1, h, w), of at least 0.
+
+        Raises:
+            NotFittedError: If nothing was fitted and no fitted state was loaded.
+        """
+        self.require_fitted()
         half_squares: torch.Tensor = self.density(self._compared(evidence))
         return (2 * half_squares).sqrt()
 

@@ -33,7 +33,8 @@ def plant(images: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor, t
         images: Sound images in batches (B, 3, H, W), values in [0, 1]; gone through repeatedly if they are few.
 
     Yields:
-        Name of the family, images (B, 3, H, W) with a defect each, and boolean masks (B, 1, H, W) of the defects.
+        Name of the family, images (B, 3, H, W) with a defect each where one can be planted, and boolean masks
+        (B, 1, H, W) of the pixels that changed.
 
     Example:
         >>> import torch
@@ -49,7 +50,9 @@ def plant(images: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor, t
             for number, (name, family) in enumerate(FAMILIES.items()):
                 if name not in generators:
                     generators[name] = torch.Generator(batch.device).manual_seed(SEED + number)
-                yield name, *family(batch, generators[name])
+                changed, _ = family(batch, generators[name])
+                # Black on black is no defect.
+                yield name, changed, (changed != batch).any(dim=1, keepdim=True)
             count += len(batch)
             if count >= MOST_IMAGES:
                 return
