@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_ssl import CutPaste
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.cutpaste import CutPasteModel
-from anomalib_ssl.scoring import NotFittedError, upsample
+from anomalib_ssl.scoring import GaussianDensity, NotFittedError, upsample
 
 
 def rand_images(num=6, side=64, seed=0):
@@ -20,10 +20,8 @@ def rand_images(num=6, side=64, seed=0):
 @pytest.fixture(scope="module")
 def fitted() -> CutPasteModel:
     torch.manual_seed(0)
-    model = CutPasteModel(map_sigma=0.0)
-    model.eval()
-    with torch.no_grad():
-        model.fit([rand_images(8, seed=1)])
+    model = CutPasteModel((64, 64), map_sigma=0.0, score="density", heat_map="gradcam")
+    model.eval().fit([rand_images(8, seed=1)])
     return model
 
 
@@ -34,23 +32,45 @@ def test_training_gives_logits_and_evaluation_scores_with_maps(fitted):
         batch = fitted(rand_images())
     assert batch.pred_score.shape == (6,)
     assert batch.anomaly_map.shape == (6, 1, 64, 64)
-    assert (batch.anomaly_map >= 0).all()
-    assert batch.anomaly_map.amax(dim=(1, 2, 3)).min() > 0
+
+
+def test_score_is_the_density_of_pooled_features_on_a_scale_that_keeps_its_order(fitted):
+    images = rand_images(20, seed=2) * torch.linspace(0.2, 1, 20).view(-1, 1, 1, 1)
+    density = GaussianDensity(fitted.backbone.num_scored_features)
+    with torch.no_grad():
+        density.fit([fitted.pooled_features(rand_images(8, seed=1))])
+        expected, training = (
+            density(fitted.pooled_features(batch)).double() for batch in (images, rand_images(8, seed=1))
+        )
+        found = fitted(images).pred_score
+    assert found.argsort().tolist() == expected.argsort().tolist()
+    distances, normal = (2 * expected).sqrt(), (2 * training).sqrt()
+    standardised = (distances - normal.mean()) / normal.std(correction=0)
+    torch.testing.assert_close(found, standardised.asinh().float(), rtol=1e-2, atol=1e-2)
+
+
+def raw_map(model, images):
+    """The map as it is before it is brought to the common scale."""
+    with torch.no_grad():
+        return model.scorer.map("gradcam", model.evidence(images, frozenset({"last"})))
 
 
 def test_map_equals_gradcam_by_autograd(fitted):
     images = rand_images(3)
     activations = fitted.backbone.scored(images).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(fitted.density(activations.mean(dim=(2, 3))).sum(), activations)
+    (gradient,) = torch.autograd.grad(fitted.scorer.density(activations.mean(dim=(2, 3))).sum(), activations)
     maps = (gradient.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True).relu()
     expected = F.interpolate(maps, size=(64, 64), mode="bilinear").detach()
-    torch.testing.assert_close(fitted(images).anomaly_map.detach(), expected, rtol=1e-3, atol=1e-4 * expected.max())
+    torch.testing.assert_close(raw_map(fitted, images), expected, rtol=1e-3, atol=1e-4 * expected.max())
+    # The scale moves no pixel above another.
+    order = expected[0].flatten().argsort()
+    assert (fitted(images).anomaly_map[0].flatten()[order].diff() > -1e-3).all()
 
 
 def test_map_is_smoothed(fitted, monkeypatch):
-    sharp = fitted(rand_images(3)).anomaly_map
-    monkeypatch.setattr(fitted, "map_sigma", 4.0)
-    smooth = fitted(rand_images(3)).anomaly_map
+    sharp = raw_map(fitted, rand_images(3))
+    monkeypatch.setattr(fitted.scorer, "sigma", 4.0)
+    smooth = raw_map(fitted, rand_images(3))
     torch.testing.assert_close(smooth, upsample(sharp, (64, 64), 4.0))
     assert smooth.diff(dim=-1).abs().max() < sharp.diff(dim=-1).abs().max()
 
@@ -79,7 +99,7 @@ def test_scoring_before_fitting_is_an_error():
 
 
 def test_state_dict_carries_the_density(fitted):
-    loaded = CutPasteModel().eval()
+    loaded = CutPasteModel((64, 64), map_sigma=0.0, score="density", heat_map="gradcam").eval()
     loaded.load_state_dict(fitted.state_dict())
     with torch.no_grad():
         assert torch.equal(loaded(rand_images()).pred_score, fitted(rand_images()).pred_score)
@@ -122,7 +142,7 @@ def test_bad_arguments_are_named(arguments):
 def test_places_find_a_changed_place(backbone):
     """Also without training: white noise in a corner of a smooth image."""
     torch.manual_seed(0)
-    model = CutPasteModel(backbone, image_size=(64, 96)).eval()
+    model = CutPasteModel((64, 96), backbone).eval()
     images = torch.rand(12, 3, 1, 1) * 0.1 + torch.rand(12, 3, 64, 96) * 0.05
     model.fit([images])
     changed = images[:2].clone()
@@ -133,11 +153,14 @@ def test_places_find_a_changed_place(backbone):
     row, column = divmod(int(maps[1].argmax()), 96)
     assert row >= 36
     assert column >= 64
-    assert maps[1].max() > 2 * maps[0].max()
+    assert maps[1].max() > maps[0].max() + 1
 
 
 def test_backbones_without_stages_are_localised_by_gradcam(monkeypatch):
     monkeypatch.setattr("anomalib_ssl.models.components.backbone.STAGE_REDUCTIONS", ())
-    with pytest.raises(ValueError, match="localization='places' needs a backbone with stages, got 'test_resnet'"):
-        CutPaste(backbone="test_resnet", image_size=64)
-    assert CutPaste(backbone="test_resnet", image_size=64, localization="gradcam").model.places is None
+    with pytest.raises(ValueError, match=r"heat_map must be .*'auto', 'gradcam'.*'places'"):
+        CutPaste(backbone="test_resnet", image_size=64, heat_map="places")
+    model = CutPaste(backbone="test_resnet", image_size=64).eval()
+    model.fit_statistics([rand_images()])
+    assert model.model.scorer.chosen == ("density", "gradcam")
+    assert model.model(rand_images()).anomaly_map.shape == (6, 1, 64, 64)

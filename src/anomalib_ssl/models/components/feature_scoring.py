@@ -62,8 +62,10 @@ def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[
 
 @torch.no_grad()
 def _shape(backbone: Backbone, image_size: tuple[int, int]) -> tuple[int, int, int]:
-    training = backbone.training
+    # One by one, because some may be frozen.
+    modes = {module: module.training for module in backbone.modules()}
     _, stages = backbone.eval().scored_and_stages(torch.zeros(1, 3, *image_size))
-    backbone.train(training)
+    for module, training in modes.items():
+        module.training = training
     _, channels, height, width = join(stages).shape
     return channels, height, width

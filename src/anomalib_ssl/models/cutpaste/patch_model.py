@@ -126,6 +126,9 @@ class CutPastePatchModel(CutPasteNetwork):
                 for part in batch.split(FIT_IMAGES):
                     yield self.window_features(part)
 
+        # A fit that breaks off shall not leave the scales of another density.
+        for scale in (self.score_scale, self.map_scale):
+            scale.forget()
         if isinstance(self.density, LocatedGaussianDensity):
             self.density.fit(features())
         else:
