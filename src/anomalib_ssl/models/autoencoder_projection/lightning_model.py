@@ -112,7 +112,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         corruption: LocalCorruption = LocalCorruption(),
         symmetries: Symmetries = Symmetries(),
         score: str = "auto",
-        heat_map: str = "auto",
+        heat_map: str = "both",
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)

@@ -33,12 +33,13 @@ class CutPaste(CutPasteTraining, AnomalibModule):
     Args:
         layer: Feature map that is scored: ``pool`` for the last, ``level7`` for the paper's other choice on
             EfficientNet.
-        score: How images are scored: ``auto`` for what tells defects planted in held-out images best
-            (docs/results/scoring.md); the paper's ``density``; or a map's ``_max``, ``_top`` or ``_mean``, as in
-            ``places_max``.
-        heat_map: How defects are located: ``auto``, chosen likewise; ``places``, how far features of three stages are
-            from the normal ones of the same place; ``normed_places``, the same without an image's own contrast; or the
-            paper's ``gradcam``.
+        score: How images are scored: the paper's ``density`` of pooled features; a map's largest value, the mean of its
+            largest tenth or its mean, as in ``places_max``, ``places_top`` and ``places_mean``; or ``auto`` for what
+            tells defects planted in held-out images best. What scored best where it was measured is the default
+            (docs/results/scoring.md).
+        heat_map: How defects are located: ``places``, how far features of three stages are from the normal ones of the
+            same place; ``normed_places``, the same without an image's own contrast; the paper's ``gradcam``; or
+            ``auto``, chosen likewise.
         map_sigma: Gaussian smoothing of the heat map in pixels; 0 for none.
         **training: Arguments of :class:`~anomalib_ssl.models.cutpaste.training.CutPasteTraining`, and those that all
             models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
@@ -59,8 +60,8 @@ class CutPaste(CutPasteTraining, AnomalibModule):
     def __init__(
         self,
         layer: Literal["pool", "level7"] = "pool",
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "normed_places_top",
+        heat_map: str = "normed_places",
         map_sigma: float = 4.0,
         **training: Any,
     ) -> None:

@@ -46,8 +46,8 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         freeze_batch_norm: bool = False,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
         map_sigma: float = 4.0,
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "normed_places_top",
+        heat_map: str = "normed_places",
     ) -> None:
         check_number("map_sigma", map_sigma, 0)
         super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)

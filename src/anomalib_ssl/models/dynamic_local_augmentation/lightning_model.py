@@ -80,11 +80,12 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             and ``alphas``, are comparable; ``variance`` divides distances of each place and channel by how much these
             vary over the training images as well; ``none``, as the note has it, leaves errors as they are.
         alphas: Weights of distance and uncertainty in the score.
-        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, ``density`` of
-            pooled features, or a map's ``_max``, ``_top`` or ``_mean``, as in ``distance_max``.
-        heat_map: How defects are located: ``auto``, chosen likewise; the paper's ``distance``; ``places``, how unlikely
-            features of three stages are at their place; ``normed_places``, the same without an image's own contrast;
-            or ``gradcam`` of the density.
+        score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
+            ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. What scored best
+            where it was measured is the default (docs/results/scoring.md).
+        heat_map: How defects are located: the paper's ``distance``; ``places``, how unlikely features of three stages
+            are at their place; ``normed_places``, the same without an image's own contrast; ``gradcam`` of the
+            density; or ``auto``, chosen likewise.
         **training: Arguments that all models share; see
             :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
@@ -122,8 +123,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         feature_norm: Literal["none", "unit", "image"] = "image",
         score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "normed_places_top",
+        heat_map: str = "distance",
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)

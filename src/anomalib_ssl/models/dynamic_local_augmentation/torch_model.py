@@ -98,8 +98,8 @@ class DynamicLocalAugmentationModel(ScoredModel):
         feature_norm: Literal["none", "unit", "image"] = "image",
         score_norm: Literal["none", "train", "variance"] = "variance",
         alphas: tuple[float, float] = (1.0, 0.1),
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "normed_places_top",
+        heat_map: str = "distance",
         **encoder: Any,
     ) -> None:
         super().__init__()

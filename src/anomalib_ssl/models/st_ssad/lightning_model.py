@@ -81,9 +81,10 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
             augmented ones; all of them if there are fewer.
         lr: Learning rate of the detector otherwise; in the last training decayed to zero along a cosine.
         gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
-        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, ``density``, or a
-            map's ``_max``, ``_top`` or ``_mean``, as in ``places_max``.
-        heat_map: How defects are located: ``auto``, ``places``, ``normed_places`` or ``gradcam``.
+        score: How images are scored: ``density`` of embeddings; a map's ``_max``, ``_top`` or ``_mean``, as in
+            ``places_max``; or ``auto`` for what tells defects planted in held-out images best. The defaults are those
+            of ``CutPaste``.
+        heat_map: How defects are located: ``places``, ``normed_places``, ``gradcam`` or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Attributes:
@@ -122,8 +123,8 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         outer_batch_size: int = 128,
         lr: float = 0.03,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ledoit_wolf",
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "normed_places_top",
+        heat_map: str = "normed_places",
         **training: Any,
     ) -> None:
         super().__init__(**training)

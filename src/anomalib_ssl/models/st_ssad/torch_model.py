@@ -40,8 +40,8 @@ class STSSADModel(ScoredModel):
         backbone: str = "resnet18",
         pre_trained: bool = False,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ledoit_wolf",
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "normed_places_top",
+        heat_map: str = "normed_places",
         map_sigma: float = 4.0,
     ) -> None:
         super().__init__()
