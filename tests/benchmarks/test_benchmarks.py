@@ -6,6 +6,9 @@
 import importlib
 import json
 import random
+import sys
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -300,23 +303,55 @@ def test_patch_scoring(load, tmp_path, mvtec_root):
     assert all(0 <= row[name] <= 100 for row in rows for name in ("image", "pixel"))
 
 
-def test_model_speed(load, tmp_path):
-    out = tmp_path / "result.json"
-    result = load("model_speed").benchmark(
-        image_size=64,
-        batch_size=2,
-        bank_images=2,
-        patchcore_backbone="resnet18",
-        widths=(2, 2, 2),
-        devices=["cpu"],
-        repeats=1,
-        out=out,
-        markdown=tmp_path / "result.md",
-    )
-    check(result, out, tables=1)
-    rows = {row["name"]: row for row in result["tables"][0]["rows"]}
-    assert rows["PatchCore, resnet18"]["ratio"] == 1
-    assert {"PaDiM, resnet18", "AutoencoderProjection", "AutoencoderProjection, bfloat16"} < set(rows)
+MODELS = """
+benchmark:
+  model:
+    grid:
+      - {class_path: CutPaste, init_args: {image_size: 64, backbone: test_resnet, max_updates: {grid: [1, 2]}}}
+      - {class_path: CutPaste, init_args: {image_size: 64, backbone: test_resnet}, untrained: true}
+      - {class_path: Padim, init_args: {backbone: test_resnet, layers: [layer2], n_features: 4}, label: Gaussians}
+      - {class_path: Patchcore, init_args: {backbone: test_resnet, layers: [layer2], coreset_sampling_ratio: 0.01}}
+  data: {class_path: MVTecAD, init_args: {root: nowhere, category: {grid: [bottle, cable]}}}
+"""
+
+
+@pytest.fixture
+def model_speed(load, tmp_path):
+    """The benchmark of these models, at its smallest."""
+    path = tmp_path / "models.yaml"
+    path.write_text(MODELS)
+    return partial(load("model_speed").benchmark, path, (1, 2), devices=["cpu"], repeats=1)
+
+
+def test_model_speed(model_speed, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    out, ways = tmp_path / "result.json", ["PyTorch, float32", "OpenVINO, int8"]
+    result = model_speed(ways=ways, out=out, markdown=tmp_path / "result.md")
+    assert json.loads(out.read_text()) == json.loads(json.dumps(result))
+    (table,) = result["tables"]
+    names = ["CutPaste, 64x64", "CutPaste, 64x64, 2", "Gaussians, 256x256", "Patchcore, 256x256"]
+    assert [(row["name"], row["way"]) for row in table["rows"]] == list(product(names, ways))
+    for measured, missing in zip(table["rows"][::2], table["rows"][1::2], strict=True):
+        for size in (1, 2):
+            assert measured[f"ratio_{size}"] == 1
+            assert measured[f"quartile_seconds_{size}"] == pytest.approx(
+                2 * [size / measured[f"images_per_second_{size}"]]
+            )
+        assert set(missing) == {"name", "way"}
+        assert table["skipped"][f"{missing['name']}, OpenVINO, int8"] == "RuntimeError: nncf is not installed"
+    with pytest.raises(ValueError, match="models must be"):
+        model_speed(models=["Patchcore", "SSM"])
+
+
+@pytest.mark.slow
+def test_model_speed_of_exports(model_speed):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    ways = ["PyTorch, bfloat16", "ONNX Runtime", "OpenVINO, float32"]
+    (table,) = model_speed(models=["Padim"], ways=ways)["tables"]
+    assert [row["way"] for row in table["rows"]] == ways
+    assert all(row[f"images_per_second_{size}"] > 0 for row in table["rows"] for size in (1, 2))
+    assert table["skipped"] == {}
 
 
 def test_ssm_inference(load, tmp_path):
