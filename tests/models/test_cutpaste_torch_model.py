@@ -142,7 +142,7 @@ def test_bad_arguments_are_named(arguments):
 def test_places_find_a_changed_place(backbone):
     """Also without training: white noise in a corner of a smooth image."""
     torch.manual_seed(0)
-    model = CutPasteModel((64, 96), backbone).eval()
+    model = CutPasteModel((64, 96), backbone, heat_map="places").eval()
     images = torch.rand(12, 3, 1, 1) * 0.1 + torch.rand(12, 3, 64, 96) * 0.05
     model.fit([images])
     changed = images[:2].clone()
@@ -158,9 +158,8 @@ def test_places_find_a_changed_place(backbone):
 
 def test_backbones_without_stages_are_localised_by_gradcam(monkeypatch):
     monkeypatch.setattr("anomalib_ssl.models.components.backbone.STAGE_REDUCTIONS", ())
-    with pytest.raises(ValueError, match=r"heat_map must be .*'auto', 'gradcam'.*'places'"):
-        CutPaste(backbone="test_resnet", image_size=64, heat_map="places")
-    model = CutPaste(backbone="test_resnet", image_size=64).eval()
+    with pytest.raises(ValueError, match=r"score must be .*'density'.*'gradcam_max'.*got 'normed_places_top'"):
+        CutPaste(backbone="test_resnet", image_size=64)
+    model = CutPaste(backbone="test_resnet", image_size=64, score="density", heat_map="gradcam").eval()
     model.fit_statistics([rand_images()])
-    assert model.model.scorer.chosen == ("density", "gradcam")
     assert model.model(rand_images()).anomaly_map.shape == (6, 1, 64, 64)

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_ssl.models.dynamic_local_augmentation import DynamicLocalAugmentationModel, torch_model
 from anomalib_ssl.scoring import NotFittedError
 
-SMALL = {"backbone": "test_resnet", "image_size": (64, 64)}
+SMALL = {"backbone": "test_resnet", "image_size": (64, 64), "score": "distance_max", "heat_map": "distance"}
 
 
 def rand_images(*shape, seed=0):
@@ -45,20 +45,32 @@ def test_variance_is_that_over_the_passes(at_once, monkeypatch):
 @pytest.mark.parametrize("norm", ["none", "train"])
 def test_score_equals_its_formula(norm):
     model = fitted(score_norm=norm, feature_norm="none", alphas=(0.7, 0.3), mc_samples=4)
-    images = rand_images(2, 3, 64, 64)
-    training, variances = model.measure(rand_images(10, 3, 64, 64, seed=7))
-    maps = torch.zeros(2, 1, 64, 64)
-    for alpha, normal, own in ((0.7, training, 0), (0.3, variances, 1)):
-        for stage, values in enumerate(normal):
-            mean = values.mean(dim=0)
-            error = (model.measure(images)[own][stage] - mean).square().mean(dim=1, keepdim=True)
-            if norm == "train":
-                error = error / (values - mean).square().mean()
-            maps += alpha / 3 * F.interpolate(error, size=(64, 64), mode="bilinear", align_corners=False)
+    images, training = rand_images(2, 3, 64, 64), rand_images(10, 3, 64, 64, seed=7)
+
+    def distances(images):
+        maps = torch.zeros(len(images), 1, 64, 64)
+        for alpha, normal, own in zip((0.7, 0.3), model.measure(training), model.measure(images), strict=True):
+            for values, features in zip(normal, own, strict=True):
+                mean = values.mean(dim=0)
+                error = (features - mean).square().mean(dim=1, keepdim=True)
+                if norm == "train":
+                    error = error / (values - mean).square().mean()
+                maps += alpha / 3 * F.interpolate(error, size=(64, 64), mode="bilinear", align_corners=False)
+        return maps
+
+    torch.testing.assert_close(
+        model.evidence(images, frozenset({"distance"}))["distance"], distances(images), rtol=1e-3, atol=1e-6
+    )
+    smooth, normal = (
+        np.stack([gaussian_filter(one.squeeze().double().numpy(), 4.0, mode="mirror") for one in distances(batch)])
+        for batch in (images, training)
+    )
     scored = model(images)
-    torch.testing.assert_close(scored.anomaly_map, maps, rtol=1e-3, atol=1e-6)
-    smooth = [gaussian_filter(one.squeeze().numpy(), 4.0, mode="mirror") for one in maps]
-    np.testing.assert_allclose(scored.pred_score, [one.max() for one in smooth], rtol=1e-3)
+    expected = np.arcsinh((smooth - normal.mean()) / normal.std())
+    np.testing.assert_allclose(scored.anomaly_map.squeeze(1), expected, rtol=1e-2, atol=1e-2)
+    largest, normal_largest = smooth.max(axis=(1, 2)), normal.max(axis=(1, 2))
+    expected = np.arcsinh((largest - normal_largest.mean()) / normal_largest.std())
+    np.testing.assert_allclose(scored.pred_score, expected, rtol=1e-2, atol=1e-2)
 
 
 @torch.no_grad()
@@ -108,24 +120,33 @@ def test_without_uncertainty_the_network_runs_once(monkeypatch):
     model = fitted(alphas=(1.0, 0.0))
     calls = []
     monkeypatch.setattr(model.encoder, "passes", lambda *args: calls.append(args))
-    assert model(rand_images(1, 3, 64, 64)).pred_score > 0
+    assert model(rand_images(1, 3, 64, 64)).pred_score.isfinite().all()
     assert calls == []
 
 
 @torch.no_grad()
-def test_a_training_image_alone_has_no_distance():
+def test_other_scores_need_no_dropout_even_if_there_is_uncertainty(monkeypatch):
+    model = fitted(score="density", heat_map="places")
+    calls = []
+    monkeypatch.setattr(model.encoder, "passes", lambda *args: calls.append(args))
+    assert model(rand_images(1, 3, 64, 64)).anomaly_map.isfinite().all()
+    assert calls == []
+
+
+@torch.no_grad()
+def test_training_images_that_are_all_alike_have_no_distance():
     torch.manual_seed(0)
     model = DynamicLocalAugmentationModel(**SMALL, alphas=(1.0, 0.0), score_norm="none").eval()
     image = rand_images(1, 3, 64, 64)
-    model.fit([image])
-    assert float(model(image).anomaly_map.abs().max()) < 1e-10
+    model.fit([image.repeat(2, 1, 1, 1)])
+    assert float(model.error_maps(image)[0].abs().max()) < 1e-10
 
 
 @torch.no_grad()
 def test_state_dict_keeps_statistics():
     model = fitted()
     other = DynamicLocalAugmentationModel(**SMALL).eval()
-    with pytest.raises(NotFittedError, match="MapDeviation has not been fitted"):
+    with pytest.raises(NotFittedError, match="has not been fitted"):
         other(rand_images(1, 3, 64, 64))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(rand_images(2, 3, 64, 64)).anomaly_map, model(rand_images(2, 3, 64, 64)).anomaly_map)

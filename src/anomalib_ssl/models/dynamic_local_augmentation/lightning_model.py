@@ -25,7 +25,7 @@ from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.dynamic_local_augmentation import inspection
 from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMonitor, spread
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
-from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DynamicLocalAugmentationModel
+from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DISTANCE, DynamicLocalAugmentationModel
 from anomalib_ssl.models.dynamic_local_augmentation.views import GlobalViews, TrainingViews
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.images.clean import images_per_update
@@ -230,9 +230,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         """Export to ONNX, also on the way to OpenVINO.
 
         Raises:
-            ValueError: If the masks of dropout are random, which graphs cannot be.
+            ValueError: If score or map need masks of dropout and these are random, which graphs cannot be.
         """
-        if self.model.mc_samples > 0 and self.mc_masks == "random":
+        drops = self.model.mc_samples > 0 and any(name.startswith(DISTANCE) for name in self.model.scorer.chosen)
+        if drops and self.mc_masks == "random":
             msg = "mc_masks='random' cannot be exported; load the checkpoint with mc_masks='fixed' or alphas=(1, 0)."
             raise ValueError(msg)
         return super().to_onnx(*args, **kwargs)
