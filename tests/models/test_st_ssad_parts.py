@@ -281,9 +281,12 @@ def test_trajectory_as_a_table_and_a_picture(tmp_path):
 # The torch model
 
 
+FROM_POOLED = {"backbone": "test_resnet", "score": "density", "heat_map": "gradcam", "map_sigma": 0.0}
+
+
 def test_scores():
     images = rand_images(12, 3, 32, 32)
-    model = STSSADModel("test_resnet", map_sigma=0.0)
+    model = STSSADModel((32, 32), **FROM_POOLED)
     assert model(images).shape == (12, 2)
     model.eval()
     with pytest.raises(NotFittedError):
@@ -292,22 +295,26 @@ def test_scores():
     with torch.no_grad():
         embeddings = model.detector(images, embed=True)
         scored = model(images)
-    estimate = LedoitWolf().fit(embeddings.double().numpy())
-    np.testing.assert_allclose(scored.pred_score, estimate.mahalanobis(embeddings.double().numpy()) / 2, rtol=1e-3)
+    embeddings = embeddings.double().numpy()
+    distances = np.sqrt(LedoitWolf().fit(embeddings).mahalanobis(embeddings))
+    expected = np.arcsinh((distances - distances.mean()) / distances.std())
+    np.testing.assert_allclose(scored.pred_score, expected, rtol=1e-2, atol=1e-2)
     assert scored.anomaly_map.shape == (12, 1, 32, 32)
 
 
 def test_map_is_the_gradcam_of_the_score():
     """By backward pass."""
-    model = STSSADModel("test_resnet", map_sigma=0.0).eval()
+    model = STSSADModel((128, 128), **FROM_POOLED).eval()
     model.fit([rand_images(12, 3, 128, 128)])
     images = rand_images(2, 3, 128, 128, seed=1)
     with torch.no_grad():
         expected_activations = model.detector.backbone(images)
     activations = expected_activations.clone().requires_grad_()
-    score = model.density(activations.mean(dim=(2, 3)))
+    score = model.scorer.density(activations.mean(dim=(2, 3)))
     (gradient,) = torch.autograd.grad(score.sum(), activations)
     cam = (gradient.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True).relu().detach()
     expected = nn.functional.interpolate(cam, size=(128, 128), mode="bilinear")
     assert expected.max() > 0
-    torch.testing.assert_close(model(images).anomaly_map.detach(), expected, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        found = model.scorer.map("gradcam", model.evidence(images, frozenset({"last"})))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
