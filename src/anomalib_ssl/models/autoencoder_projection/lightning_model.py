@@ -75,8 +75,9 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
             squared error.
         corruption: How training images are corrupted.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
-        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, or a map's
-            ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``.
+        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, or ``auto`` for what
+            tells defects planted in held-out images best. What scored best where it was measured is the default
+            (docs/results/scoring.md).
         heat_map: How defects are located: ``auto``, chosen likewise; the ``plain`` squared error, the same ``scaled``
             by what is normal at its contrast, the ``gradient``'s, or ``both`` of these; or one of them standardised
             pixel by pixel by the training images, as in ``pixels_scaled``.
@@ -111,7 +112,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         loss_weighting: Literal["region", "pixel"] = "region",
         corruption: LocalCorruption = LocalCorruption(),
         symmetries: Symmetries = Symmetries(),
-        score: str = "auto",
+        score: str = "pixels_scaled_max",
         heat_map: str = "both",
         **training: Any,
     ) -> None:

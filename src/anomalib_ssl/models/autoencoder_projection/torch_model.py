@@ -51,7 +51,11 @@ class AutoencoderProjectionModel(ScoredModel):
     """
 
     def __init__(
-        self, image_size: tuple[int, int] = (256, 256), score: str = "auto", heat_map: str = "both", **autoencoder: Any
+        self,
+        image_size: tuple[int, int] = (256, 256),
+        score: str = "pixels_scaled_max",
+        heat_map: str = "both",
+        **autoencoder: Any,
     ) -> None:
         super().__init__()
         self.box_size = default_box_size(image_size)
