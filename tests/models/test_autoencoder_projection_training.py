@@ -69,7 +69,7 @@ def test_pictures_are_written_of_reconstructions(tmp_path, mvtec_root):
 def test_augmentations_travel_with_a_checkpoint(tmp_path, mvtec_root):
     corruption = {"fills": {"flat": 1, "noise": 2}, "area": [0.01, 0.1]}
     model = AutoencoderProjection(
-        **SMALL, max_updates=1, corruption=corruption, symmetries=Symmetries(("vertical",)), score="topk_mean"
+        **SMALL, max_updates=1, corruption=corruption, symmetries=Symmetries(("vertical",)), score="scaled_top"
     )
     engine = make_engine(tmp_path)
     engine.fit(model, datamodule=data(mvtec_root))
@@ -188,7 +188,7 @@ def test_pictures_show_reconstruction_and_error(error_range):
         ({"corruption": {"p": 1.1}}, "corruption: p"),
         ({"corruption": {"colour": 1}}, "corruption must hold .* got 'colour'"),
         ({"symmetries": {"flips": ["diagonal"]}}, "symmetries: flips"),
-        ({"map_statistics": "yes"}, "map_statistics"),
+        ({"heat_map": "yes"}, "heat_map"),
         ({"score": "sum"}, "score"),
     ],
 )

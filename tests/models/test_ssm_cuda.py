@@ -62,15 +62,18 @@ def test_seed_decides_the_masks():
     assert not torch.equal(masks[0], masks[2])
 
 
-def test_loss_and_maps_are_those_of_the_cpu(monkeypatch):
+def test_loss_and_errors_are_those_of_the_cpu(monkeypatch):
     # Convolutions round to ten bits otherwise.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     images, model = rand_images(), make(refinement_passes=1).eval()
-    model.fit_statistics([images])
+    names = frozenset({"refined", "gradient", "colour"})
     with torch.no_grad():
-        expected = model(images).anomaly_map
-        result = model.cuda()(images.cuda()).anomaly_map.cpu()
-    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-3)
+        expected = model.model.evidence(images, names)
+        result = model.cuda().model.evidence(images.cuda(), names)
+    for name in names:
+        torch.testing.assert_close(result[name].cpu(), expected[name], atol=1e-4, rtol=1e-3)
+    model.fit_statistics([images.cuda()], [images.cuda()])
+    assert model(images.cuda()).pred_score.isfinite().all()
     generator = torch.Generator().manual_seed(0)
     masks = random_partition((64, 64), 4, generator=generator)
     arguments = (images, torch.rand(3, *images.shape, generator=generator), masks.expand(-1, 4, -1, -1, -1), masks)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
 from anomalib_ssl.models.ssm import SSMModel
 from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement
+from anomalib_ssl.scoring.box_filter import box_filter
 
 SIZE = (64, 64)
 DEFECT = (slice(None), slice(None), slice(40, 52), slice(12, 24))
@@ -202,16 +203,15 @@ def test_half_precision_changes_little():
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(0)
         model = SSMModel(SIZE, (4, 8, 8), (16, 32), refinement_passes=1, inference_precision=precision).eval()
-        model.fit([clean_image()])
         with torch.no_grad():
-            maps.append(model(with_defect(clean_image())).anomaly_map)
+            maps.append(model.evidence(with_defect(clean_image()), frozenset({"refined"}))["refined"])
     full, half = maps
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)
     torch.testing.assert_close(full, half, atol=0.02, rtol=0)
 
 
-def test_model_scores_by_the_largest_value_of_its_map():
+def test_model_scores_by_the_largest_value_of_its_refined_map_unless_it_knows_better():
     torch.manual_seed(0)
     model = SSMModel(SIZE, (4, 8, 8), (16, 32), refinement_passes=2).eval()
     images = torch.cat([clean_image(), with_defect(clean_image())])
@@ -220,8 +220,10 @@ def test_model_scores_by_the_largest_value_of_its_map():
         batch = model(images)
         passes = model.refine(images)
     assert batch.anomaly_map.shape == (2, 1, *SIZE)
-    assert torch.equal(batch.pred_score, batch.anomaly_map.flatten(1).max(dim=1).values)
-    assert torch.equal(passes[-1].anomaly_map, batch.anomaly_map)
+    refined = passes[-1].anomaly_map
+    torch.testing.assert_close(batch.anomaly_map, model.scorer.map_scales["refined"](refined / refined.mean()).asinh())
+    most = refined.amax(dim=(1, 2, 3))
+    torch.testing.assert_close(batch.pred_score, ((most - most.mean()) / most.std(correction=0)).asinh())
     assert len(model.refine(images, 1)) == 1
     with pytest.raises(ValueError, match="count"):
         model.refine(images, 3)
@@ -231,6 +233,34 @@ def test_model_scores_by_the_largest_value_of_its_map():
         model.refine(images[:, :1])
     with pytest.raises(ValueError, match="masks"):
         model.train()(images)
+
+
+def test_errors_of_the_first_pass_are_what_they_are_called():
+    model, images = SSMModel(SIZE, (4, 8, 8), (16, 32)).eval(), with_defect(clean_image())
+    model.network.restore = Smoother()
+    evidence = model.evidence(images, frozenset({"gradient", "colour"}))
+    first = next(model.refinement.passes(images, Smoother()))
+    assert evidence["gradient"].shape == (1, 2, *SIZE)
+    torch.testing.assert_close(evidence["gradient"], box_filter(first.errors[:, :, 0].transpose(0, 1), 3, 2))
+    squares = (first.restored - images).square()
+    expected = box_filter(squares.mean(dim=(0, 2)).unsqueeze(1), 3, 2)
+    torch.testing.assert_close(evidence["colour"], expected)
+
+
+@pytest.mark.parametrize(
+    ("score", "heat_map", "passes"),
+    [("colour_max", "colour", 1), ("pixels_gradient_top", "gradient", 1), ("colour_max", "pixels_refined", 2)],
+)
+def test_only_what_is_scored_with_is_restored(score, heat_map, passes):
+    model = SSMModel(SIZE, (4, 8, 8), (16, 32), score=score, heat_map=heat_map, refinement_threshold=0.0).eval()
+    images, oracle = with_defect(clean_image()), Oracle(clean_image())
+    model.network.restore = oracle
+    model.fit([clean_image(), images])
+    oracle.calls.clear()
+    scored = model(images)
+    # Two cell sizes and three masks a pass; with this threshold nothing is uncovered.
+    assert sum(map(len, oracle.calls)) == passes * 2 * 3
+    assert scored.anomaly_map.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -77,12 +77,12 @@ def test_training_learns_to_restore(tmp_path, mvtec_root):
 def test_an_untrained_model_refuses_to_score_and_to_be_looked_at():
     model, other, images = SSM(**SMALL).eval(), SSM(**SMALL).eval(), torch.rand(2, 3, 32, 32)
     for call in (model, model.model.refine):
-        with pytest.raises(NotFittedError, match="SSMModel has not been fitted"):
+        with pytest.raises(NotFittedError, match="Scorer has not been fitted"):
             call(images)
     with pytest.raises(ValueError, match="got none"):
         model.fit_statistics([])
     model.fit_statistics([images, images[:1]])
-    assert model.model.num_fitted == 3
+    assert model.model.scorer.num_fitted == 3
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(images).anomaly_map, model(images).anomaly_map)
 
@@ -171,6 +171,8 @@ def test_size_follows_the_pre_processor():
         ({"uncovered_error": "none"}, "uncovered_error"),
         ({"initial_masks": "stripes"}, "initial_masks"),
         ({"inference_precision": "float16"}, "inference_precision"),
+        ({"score": "restored_max"}, "score"),
+        ({"heat_map": "refined_max"}, "heat_map"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
-from anomalib_ssl.scoring.box_filter import box_filter
+from anomalib_ssl.scoring.box_filter import box_filter, default_box_size
 
 
 def reference(maps: np.ndarray, size: int, passes: int) -> np.ndarray:
@@ -38,6 +38,11 @@ def test_a_constant_stays_and_a_pixel_spreads_as_far_as_said():
     # The standard deviation that the docstring gives.
     distance = torch.arange(41.0) - 20
     assert float((spread.sum(dim=(0, 1, 2)) * distance.square()).sum()) == pytest.approx(3 * (5**2 - 1) / 12, rel=1e-5)
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 1), (64, 3), (128, 5), (256, 11), (512, 21)])
+def test_default_window_follows_the_shorter_side(side, size):
+    assert default_box_size((side, 2 * side)) == default_box_size((3 * side, side)) == size
 
 
 @pytest.mark.parametrize(

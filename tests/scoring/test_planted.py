@@ -31,16 +31,29 @@ def test_at_least_32_and_about_64_at_most_are_planted_of_each_family(count, batc
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 80)])
-def test_masks_are_where_pixels_changed(size):
+def test_masks_are_where_pixels_changed_visibly(size):
     images = rand(40, *size)
     shares = {}
     for name, (changed, masks) in planted([images]).items():
-        assert torch.equal(masks, (changed != images).any(dim=1, keepdim=True))
-        assert masks.flatten(1).any(dim=1).all()
+        changes = (changed - images).abs().amax(dim=1, keepdim=True)
+        assert changes[masks].min() > 0
+        # Around it there is less than a fifth of something else, within [0, 1] like all.
+        assert 0 < changes[~masks].max() < 0.2
+        assert changes[masks].mean() > 5 * changes[~masks].mean()
         assert changed.min() >= 0
         assert changed.max() <= 1
+        # Of a narrow patch blending may leave nothing.
+        assert masks.flatten(1).any(dim=1).float().mean() > 0.8
         shares[name] = masks.float().mean()
-    assert shares["small patches"] < shares["large patches"] < 0.2
+    assert 0 < shares["small patches"] < shares["large patches"] < 0.15
+
+
+def test_patches_have_no_hard_border():
+    images = torch.linspace(0, 1, 128).expand(32, 3, 128, 128)
+    for changed, _ in planted([images]).values():
+        changes = changed - images
+        assert changes.abs().max() > 0.5
+        assert max(changes.diff(dim=-1).abs().max(), changes.diff(dim=-2).abs().max()) < 0.25
 
 
 def test_defects_are_the_same_each_time_and_leave_random_numbers_alone():
@@ -53,12 +66,6 @@ def test_defects_are_the_same_each_time_and_leave_random_numbers_alone():
         assert torch.equal(masks, second[name][1])
         # The same image again gets another defect.
         assert not torch.equal(changed[:5], changed[5:10])
-
-
-def test_families_differ_from_each_other():
-    found = [masks for _, masks in planted([rand(32)]).values()]
-    assert not torch.equal(found[0], found[1])
-    assert not torch.equal(found[1], found[2])
 
 
 def test_black_on_black_is_no_defect():

@@ -76,4 +76,4 @@ def _blurred(masks: torch.Tensor) -> torch.Tensor:
     side = min(masks.shape[-2:])
     sigma = EDGE * side
     kernel = 2 * min(round(2 * sigma), side // 2 - 1) + 1
-    return (2 * gaussian_blur2d(masks.float(), (kernel, kernel), (sigma, sigma)) - 1).clamp(min=0)
+    return (2 * gaussian_blur2d(masks.float(), (kernel, kernel), (sigma, sigma)) - 1).clamp(0, 1)
