@@ -75,8 +75,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
             squared error.
         corruption: How training images are corrupted.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
-        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, or ``auto`` for what
-            tells defects planted in held-out images best. What scored best where it was measured is the default
+        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, or ``auto`` for
+            what tells defects planted in held-out images best. What scored best where it was measured is the default
             (docs/results/scoring.md).
         heat_map: How defects are located: ``auto``, chosen likewise; the ``plain`` squared error, the same ``scaled``
             by what is normal at its contrast, the ``gradient``'s, or ``both`` of these; or one of them standardised
