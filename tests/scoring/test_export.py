@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Dense scoring as an ONNX graph."""
+"""Dense scoring, and scorers, as ONNX graphs."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from anomalib_ssl.scoring import (
     LocatedGaussianDensity,
     as_rows,
     density_map,
+    error_scorer,
     gaussian_upsample,
     grid_size,
     map_windows,
@@ -52,7 +53,7 @@ def test_onnx_with_another_batch_size_equals_eager(tmp_path):
     with torch.no_grad():
         features = model.features(torch.rand(24, 3, *SIZE))
         model.shared.fit([as_rows(features)])
-        model.located.fit(lambda: [features])
+        model.located.fit([features])
         path = tmp_path / "model.onnx"
         batch = {0: torch.export.Dim("batch")}
         torch.onnx.export(model, (torch.rand(2, 3, *SIZE),), path, dynamo=True, dynamic_shapes=(batch,), verbose=False)
@@ -66,3 +67,50 @@ def test_onnx_with_another_batch_size_equals_eager(tmp_path):
     results = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     for result, each in zip(results, expected, strict=True):
         np.testing.assert_allclose(result, each.numpy(), rtol=1e-5, atol=1e-5 * each.abs().max().item())
+
+
+class Restoring(nn.Module):
+    """Images to score and map, from two kinds of errors of a convolution."""
+
+    def __init__(self, score, heat_map):
+        super().__init__()
+        self.network = nn.Conv2d(3, 3, 3, padding=1)
+        self.scorer = error_scorer({"one": 1, "three": 3}, SIZE, score, heat_map, ("one_max", "one"))
+
+    def evidence(self, images, names):
+        errors = (self.network(images) - images).abs()
+        return {"one": errors.mean(dim=1, keepdim=True), "three": errors}
+
+    def forward(self, images):
+        scored = self.scorer(images, self.evidence)
+        return scored.pred_score, scored.anomaly_map
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("score", "heat_map"), [("auto", "auto"), ("three_top", "three"), ("pixels_one_mean", "pixels_three")]
+)
+def test_onnx_and_openvino_of_a_scorer_equal_eager(score, heat_map, tmp_path):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    model = Restoring(score, heat_map).eval()
+    path = tmp_path / "model.onnx"
+    with torch.no_grad():
+        model.scorer.fit(torch.rand(24, 3, *SIZE).split(7), model.evidence, [torch.rand(9, 3, *SIZE)])
+        batch = {0: torch.export.Dim("batch")}
+        torch.onnx.export(model, (torch.rand(2, 3, *SIZE),), path, dynamo=True, dynamic_shapes=(batch,), verbose=False)
+        # Also of images far from all that was seen.
+        images = torch.rand(5, 3, *SIZE) * torch.tensor([1, 0, 0.5, 1e3, 1e6]).view(-1, 1, 1, 1)
+        expected = model(images)
+    assert expected[0].max() > 5
+    # Nothing of the other candidates: statistics of pixels are as large as images.
+    sizes = [tuple(constant.dims)[-2:] for constant in onnx.load(path).graph.initializer]
+    assert (SIZE in sizes) == any("pixels" in name for name in model.scorer.chosen)
+    session = onnxruntime.InferenceSession(path)
+    results = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    compiled = openvino.Core().compile_model(openvino.convert_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for outputs in (results, list(compiled(images.numpy()).values())):
+        for result, each in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(result, each.numpy(), rtol=1e-3, atol=1e-3)
