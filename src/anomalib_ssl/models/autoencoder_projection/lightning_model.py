@@ -112,7 +112,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         loss_weighting: Literal["region", "pixel"] = "region",
         corruption: LocalCorruption = LocalCorruption(),
         symmetries: Symmetries = Symmetries(),
-        score: str = "pixels_scaled_max",
+        score: str = "pixels_both_max",
         heat_map: str = "both",
         **training: Any,
     ) -> None:

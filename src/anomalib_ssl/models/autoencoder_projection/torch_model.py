@@ -53,7 +53,7 @@ class AutoencoderProjectionModel(ScoredModel):
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        score: str = "pixels_scaled_max",
+        score: str = "pixels_both_max",
         heat_map: str = "both",
         **autoencoder: Any,
     ) -> None:
@@ -63,7 +63,7 @@ class AutoencoderProjectionModel(ScoredModel):
         # Where errors are not smoothed, a variance still needs neighbours.
         self.error_scale = ContrastScale(max(self.box_size, 3), PASSES)
         kinds = {"plain": 1, "scaled": 1, "gradient": 1, "both": 2}
-        self.scorer = error_scorer(kinds, image_size, score, heat_map, ("pixels_scaled_max", "both"))
+        self.scorer = error_scorer(kinds, image_size, score, heat_map, ("pixels_both_max", "both"))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Reconstruct images in training mode, score them in evaluation mode.
