@@ -99,7 +99,7 @@ def test_seeds_give_the_same_weights_twice(tmp_path, mvtec_root):
         fit(tmp_path / str(run), mvtec_root, model)
         states.append(model.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert not torch.equal(states[0]["model.density.mean"], states[2]["model.density.mean"])
+    assert not torch.equal(states[0]["model.scorer.density.mean"], states[2]["model.scorer.density.mean"])
 
 
 def test_without_a_seed_the_global_one_decides(tmp_path, mvtec_root):
@@ -108,7 +108,7 @@ def test_without_a_seed_the_global_one_decides(tmp_path, mvtec_root):
         seed_everything(5)
         model = CutPaste(max_updates=3, **SMALL)
         fit(tmp_path / str(run), mvtec_root, model)
-        means.append(model.model.density.mean)
+        means.append(model.model.scorer.density.mean)
     assert torch.equal(*means)
 
 

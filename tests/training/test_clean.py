@@ -24,7 +24,7 @@ def test_training_images_are_seen_as_test_images_are(tmp_path, mvtec_root):
     flip = RandomHorizontalFlip(p=1.0)
     datamodule = MVTecAD(root=mvtec_root, category="plate", train_augmentations=flip, **options)
     model = fit(tmp_path, datamodule)
-    fitted = model.model.density.mean.clone()
+    fitted = model.model.scorer.density.mean.clone()
     # The training images keep their augmentation.
     augmented = torch.stack([datamodule.train_data[i].image for i in range(6)])
     paths = datamodule.train_data.samples.image_path
@@ -32,9 +32,9 @@ def test_training_images_are_seen_as_test_images_are(tmp_path, mvtec_root):
     resize = model.pre_processor.transform
     torch.testing.assert_close(augmented, resize(images.flip(-1)))
     model.fit_statistics([augmented])
-    assert not torch.allclose(model.model.density.mean, fitted)
+    assert not torch.allclose(model.model.scorer.density.mean, fitted)
     model.fit_statistics([resize(CenterCrop(48)(images))])
-    torch.testing.assert_close(model.model.density.mean, fitted)
+    torch.testing.assert_close(model.model.scorer.density.mean, fitted)
 
 
 def test_images_of_different_sizes(tmp_path, mvtec_root):
@@ -45,8 +45,8 @@ def test_images_of_different_sizes(tmp_path, mvtec_root):
     datamodule = Folder(name="mixed", root=tmp_path / "data", normal_dir="good", train_batch_size=3, num_workers=0)
     model = fit(tmp_path, datamodule)
     count = len(datamodule.train_data)
-    assert model.model.density.num_fitted == count
+    assert model.model.scorer.density.num_fitted == count
     images = torch.stack([datamodule.train_data[i].image for i in range(count)])
-    fitted = model.model.density.mean.clone()
+    fitted = model.model.scorer.density.mean.clone()
     model.fit_statistics([images])
-    torch.testing.assert_close(model.model.density.mean, fitted)
+    torch.testing.assert_close(model.model.scorer.density.mean, fitted)

@@ -56,7 +56,7 @@ def test_without_an_attribute_of_lightning_the_stock_loader_is_used(tmp_path, mv
     assert "has no fit_loop.gone" in caplog.text
     assert "kept in memory" not in caplog.text
     assert engine.trainer.global_step == 3
-    assert model.model.density.is_fitted
+    assert model.model.scorer.is_fitted
 
 
 def test_what_lightning_is_used_for_is_there():

@@ -38,14 +38,12 @@ def _six_are_enough(monkeypatch):
 class Model(AutoencoderProjection):
     """Note the images that are held out, and those that statistics are fitted to."""
 
-    def held_out_metrics(self, images):
-        self.held_out = torch.cat(list(images))
-        self.names = {Path(path).stem for path in images.dataset.samples.image_path}
-        return super().held_out_metrics(images)
-
-    def fit_statistics(self, images):
-        self.fitted = torch.cat(list(images))
-        super().fit_statistics([self.fitted])
+    def fit_statistics(self, images, held_out=()):
+        self.fitted, self.held_out = (
+            torch.cat([torch.zeros(0, 3, 32, 32), *batches]) for batches in (images, held_out)
+        )
+        self.names = {Path(path).stem for path in held_out.dataset.samples.image_path} if held_out else set()
+        super().fit_statistics([self.fitted], [self.held_out] if held_out else [])
 
 
 class Recorder(Callback):
@@ -165,19 +163,20 @@ def test_one_line_says_what_is_held_out(tmp_path, mvtec_root, monkeypatch, caplo
         recorder, engine = fit(tmp_path, Model(**SMALL, held_out_share=share), data(mvtec_root))
     assert messages(caplog) == ([] if expected is None else [expected])
     works = share > 0 and least == 6
-    assert (len(set(recorder.names)) == 5) == ("held_out_loss" in engine.trainer.callback_metrics) == works
+    assert (len(set(recorder.names)) == 5) == ("held_out_image_AUROC" in engine.trainer.callback_metrics) == works
 
 
 def test_metrics_are_logged_and_can_be_monitored(tmp_path, mvtec_root):
     from anomalib.callbacks import ModelCheckpoint
 
-    checkpoint = ModelCheckpoint(monitor="held_out_loss", dirpath=tmp_path)
+    checkpoint = ModelCheckpoint(monitor="held_out_image_AUROC", mode="max", dirpath=tmp_path)
     trainer = Trainer(
         default_root_dir=tmp_path, accelerator="cpu", logger=False, callbacks=[checkpoint], enable_progress_bar=False
     )
     trainer.fit(AutoencoderProjection(**SMALL), datamodule=data(mvtec_root))
-    assert float(checkpoint.best_model_score) == pytest.approx(float(trainer.callback_metrics["held_out_loss"]))
-    assert 0 < float(trainer.callback_metrics["held_out_pixel_AUROC"]) <= 1
+    logged = trainer.callback_metrics
+    assert float(checkpoint.best_model_score) == pytest.approx(float(logged["held_out_image_AUROC"]))
+    assert 0 < float(logged["held_out_pixel_AUROC"]) <= 1
 
 
 def test_a_loader_without_a_datamodule_is_left_alone(tmp_path, mvtec_root, caplog):
