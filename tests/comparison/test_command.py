@@ -251,8 +251,7 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     """What they score is what each would score alone."""
     common = {"backbone": "resnet10t", "image_size": 32, "max_updates": 2}
     entries = [
-        {"class_path": "CutPaste", "init_args": {**common, "localization": localization}}
-        for localization in ("places", "gradcam")
+        {"class_path": "CutPaste", "init_args": {**common, "heat_map": heat_map}} for heat_map in ("places", "gradcam")
     ]
     benchmark = {**configuration["benchmark"], "model": {"grid": entries}}
     config = write({**configuration, "benchmark": benchmark, "throughput_batch_size": 0})
@@ -278,6 +277,7 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     )
     (alone,) = Store(tmp_path / "alone").rows()
     assert (alone.job, alone.weights) == (second.job, None)
+    assert (first.scored_by, alone.scored_by) == ("normed_places_top, places", "normed_places_top, gradcam")
     for metric in METRICS:
         assert getattr(alone, metric) == pytest.approx(getattr(second, metric), abs=1e-6), metric
     assert any(getattr(alone, metric) != getattr(first, metric) for metric in METRICS)
