@@ -50,6 +50,13 @@ LEARNED = {
 
 MODELS = sorted(entry_points(group="anomalib.models").names)
 
+of_models_with_candidates = pytest.mark.parametrize(
+    "name", [name for name in MODELS if name != "CutPastePatch"], scope="module"
+)
+"""All but the one whose score is the worst window's."""
+
+AUTO = {"score": "auto", "heat_map": "auto"}
+
 
 @pytest.fixture(scope="module", params=MODELS)
 def name(request):
@@ -174,6 +181,86 @@ def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
     assert again == pytest.approx(results, abs=1e-6)
     predictions = engine(tmp_path).predict(build(name), datamodule=plate(mvtec_root), ckpt_path=checkpoint)
     assert sum(len(batch.pred_score) for batch in predictions) == 8
+
+
+def test_scores_of_training_images_are_readable(trained, mvtec_root):
+    model, datamodule = trained[0], plate(mvtec_root)
+    datamodule.setup()
+    images = model.pre_processor.transform(torch.stack([item.image for item in datamodule.train_data]))
+    assert scores(model.model, images).abs().max() < 20
+
+
+@pytest.fixture(scope="module")
+def choosing(name, tmp_path_factory):
+    """A run with enough images to choose by: the model, its checkpoint, what was logged, and training images."""
+    folder = tmp_path_factory.mktemp(name)
+    datamodule = striped(folder / "stripes", 1)
+    model, runner = build(name, **AUTO), engine(folder / "run", limit_val_batches=1)
+    runner.fit(model, datamodule=datamodule)
+    images = torch.stack([item.image for item in datamodule.train_data])
+    return model, runner.trainer.checkpoint_callback.best_model_path, runner.trainer.callback_metrics, images
+
+
+@of_models_with_candidates
+def test_what_tells_planted_defects_best_is_chosen(choosing):
+    model, _, logged, images = choosing
+    scorer = model.model.scorer
+    # Two of the 24 images were held out.
+    assert scorer.num_fitted == 22
+    judged = scorer.judged_scores, scorer.judged_maps
+    assert [list(names) for names in judged] == [scorer.score_names, scorer.map_names]
+    for metric, names, chosen in zip(("image_AUROC", "pixel_AUROC"), judged, scorer.chosen, strict=True):
+        assert names[chosen] == max(names.values())
+        assert float(logged[f"held_out_{metric}"]) == pytest.approx(names[chosen], abs=1e-6)
+    assert scores(model.model, images).abs().max() < 20
+
+
+@of_models_with_candidates
+def test_the_choice_is_restored(choosing):
+    model, checkpoint, _, images = choosing
+    loaded = type(model).load_from_checkpoint(checkpoint, map_location="cpu")
+    for name in ("chosen", "judged_scores", "judged_maps"):
+        assert getattr(loaded.model.scorer, name) == getattr(model.model.scorer, name)
+    torch.testing.assert_close(scores(loaded.model, images), scores(model.model, images), rtol=1e-5, atol=1e-5)
+    # Whatever it is.
+    state = {**loaded.state_dict(), "model.scorer.choice": torch.tensor([1, 1])}
+    loaded.load_state_dict(state)
+    assert loaded.model.scorer.chosen == (loaded.model.scorer.score_names[1], loaded.model.scorer.map_names[1])
+
+
+@of_models_with_candidates
+def test_a_trained_model_scores_in_any_way(choosing):
+    model, checkpoint, images = choosing[0], choosing[1], choosing[3][:6]
+    with torch.no_grad():
+        expected = model.model.eval().scorer.candidates(images, model.model.evidence)
+    for heat_map, maps in expected.items():
+        named = {"score": f"{heat_map}_max", "heat_map": heat_map}
+        loaded = type(model).load_from_checkpoint(checkpoint, map_location="cpu", **named)
+        with torch.no_grad():
+            found = loaded.model.eval()(images)
+        torch.testing.assert_close(found.anomaly_map, maps, rtol=1e-4, atol=1e-4)
+        order = maps.amax(dim=(1, 2, 3)).argsort()
+        assert (found.pred_score[order].diff() > -1e-3).all()
+
+
+@of_models_with_candidates
+def test_few_images_leave_the_defaults(name, mvtec_root, tmp_path):
+    model, runner = build(name, **AUTO), engine(tmp_path)
+    defaults = model.model.scorer.chosen
+    runner.fit(model, datamodule=plate(mvtec_root))
+    assert model.model.scorer.chosen == defaults
+    assert model.held_out_metrics == {}
+    assert not any(metric.startswith("held_out") for metric in runner.trainer.callback_metrics)
+
+
+@of_models_with_candidates
+@pytest.mark.parametrize("argument", ["score", "heat_map"])
+def test_unknown_candidates_are_errors(name, argument):
+    scorer = build(name).model.scorer
+    names = scorer.score_names if argument == "score" else scorer.map_names
+    with pytest.raises(ValueError, match=rf"{argument} must be one of \[.*'auto'.*\], got 'nonsense'") as error:
+        build(name, **{argument: "nonsense"})
+    assert all(repr(candidate) in str(error.value) for candidate in names)
 
 
 def test_copies_score_alike(name, trained):
@@ -404,14 +491,20 @@ def save_stripes(root, defect):
             Image.fromarray(pixels).save(root / folder / f"{index:03d}.png")
 
 
+def striped(root, defect):
+    """A datamodule of them."""
+    save_stripes(root, defect)
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/defect"}
+    batches = {"train_batch_size": 12, "eval_batch_size": 12, "num_workers": 0, "val_split_mode": "same_as_test"}
+    datamodule = Folder("stripes", root=root, **folders, **batches)
+    datamodule.setup()
+    return datamodule
+
+
 @pytest.mark.slow
 def test_training_finds_what_an_untrained_network_does_not(name, tmp_path):
     defect, updates, arguments = LEARNED[name]
-    save_stripes(tmp_path / "stripes", defect)
-    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/defect"}
-    batches = {"train_batch_size": 12, "eval_batch_size": 12, "num_workers": 0, "val_split_mode": "same_as_test"}
-    datamodule = Folder("stripes", root=tmp_path / "stripes", **folders, **batches)
-    datamodule.setup()
+    datamodule = striped(tmp_path / "stripes", defect)
     model = build(name, max_updates=updates, **arguments)
     found, clean = [], torch.stack([item.image for item in datamodule.train_data])
     model.fit_statistics(clean.split(12))
