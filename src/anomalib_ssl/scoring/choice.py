@@ -56,11 +56,11 @@ class Measured:
 
 def auroc(values: torch.Tensor, abnormal: torch.Tensor | Sequence[bool]) -> float:
     """Area under the ROC curve of values against what is abnormal, of equally many elements."""
-    values = values.flatten().double()
+    # On the host, where there always is float64; torchmetrics takes values outside of [0, 1] for logits.
+    values = values.flatten().cpu().double()
     low, high = values.aminmax()
-    # torchmetrics takes values outside of [0, 1] for logits.
     shares = (values - low) / (high - low).clamp(min=1e-300)
-    return float(binary_auroc(shares, torch.as_tensor(abnormal, device=values.device).flatten().long()))
+    return float(binary_auroc(shares, torch.as_tensor(abnormal).flatten().cpu().long()))
 
 
 def moments_of(batches: Sequence[torch.Tensor]) -> Moments:
