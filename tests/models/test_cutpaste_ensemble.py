@@ -25,7 +25,7 @@ def rand_images(num=6, seed=0):
 
 def make_member(mode):
     if mode == "image":
-        return CutPasteModel((64, 64), "test_efficientnet")
+        return CutPasteModel("test_efficientnet", image_size=(64, 64))
     return CutPastePatchModel((64, 64), "test_efficientnet", stride=16)
 
 

@@ -20,7 +20,7 @@ def rand_images(num=6, side=64, seed=0):
 @pytest.fixture(scope="module")
 def fitted() -> CutPasteModel:
     torch.manual_seed(0)
-    model = CutPasteModel((64, 64), map_sigma=0.0, score="density", heat_map="gradcam")
+    model = CutPasteModel(image_size=(64, 64), map_sigma=0.0, score="density", heat_map="gradcam")
     model.eval().fit([rand_images(8, seed=1)])
     return model
 
@@ -99,7 +99,7 @@ def test_scoring_before_fitting_is_an_error():
 
 
 def test_state_dict_carries_the_density(fitted):
-    loaded = CutPasteModel((64, 64), map_sigma=0.0, score="density", heat_map="gradcam").eval()
+    loaded = CutPasteModel(image_size=(64, 64), map_sigma=0.0, score="density", heat_map="gradcam").eval()
     loaded.load_state_dict(fitted.state_dict())
     with torch.no_grad():
         assert torch.equal(loaded(rand_images()).pred_score, fitted(rand_images()).pred_score)
@@ -142,7 +142,7 @@ def test_bad_arguments_are_named(arguments):
 def test_places_find_a_changed_place(backbone):
     """Also without training: white noise in a corner of a smooth image."""
     torch.manual_seed(0)
-    model = CutPasteModel((64, 96), backbone, heat_map="places").eval()
+    model = CutPasteModel(backbone, image_size=(64, 96), heat_map="places").eval()
     images = torch.rand(12, 3, 1, 1) * 0.1 + torch.rand(12, 3, 64, 96) * 0.05
     model.fit([images])
     changed = images[:2].clone()

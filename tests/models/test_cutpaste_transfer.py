@@ -94,7 +94,7 @@ def test_all_is_trained_from_the_start_without_it(tmp_path, mvtec_root):
 
 def test_frozen_batch_norm_keeps_statistics_and_affine_parameters():
     torch.manual_seed(0)
-    model = CutPasteModel((32, 32), "test_efficientnet", freeze_batch_norm=True)
+    model = CutPasteModel("test_efficientnet", image_size=(32, 32), freeze_batch_norm=True)
     for norm in batch_norms(model):
         nn.init.uniform_(norm.running_mean, -1, 1)
         nn.init.uniform_(norm.bias, -1, 1)
@@ -128,14 +128,14 @@ def test_frozen_batch_norm_keeps_statistics_and_affine_parameters():
 
 
 def test_batch_norm_is_trained_unless_frozen():
-    model = CutPasteModel((32, 32), "test_efficientnet").train()
+    model = CutPasteModel("test_efficientnet", image_size=(32, 32)).train()
     assert all(norm.training for norm in batch_norms(model))
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("freeze_batch_norm", [False, True])
 def test_a_frozen_backbone_thaws_again(freeze_batch_norm):
-    model = CutPasteModel((32, 32), "test_efficientnet", freeze_batch_norm=freeze_batch_norm).train()
+    model = CutPasteModel("test_efficientnet", image_size=(32, 32), freeze_batch_norm=freeze_batch_norm).train()
     model.backbone_frozen = True
     model.train()
     assert model.training

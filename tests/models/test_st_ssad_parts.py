@@ -286,7 +286,7 @@ FROM_POOLED = {"backbone": "test_resnet", "score": "density", "heat_map": "gradc
 
 def test_scores():
     images = rand_images(12, 3, 32, 32)
-    model = STSSADModel((32, 32), **FROM_POOLED)
+    model = STSSADModel(image_size=(32, 32), **FROM_POOLED)
     assert model(images).shape == (12, 2)
     model.eval()
     with pytest.raises(NotFittedError):
@@ -304,7 +304,7 @@ def test_scores():
 
 def test_map_is_the_gradcam_of_the_score():
     """By backward pass."""
-    model = STSSADModel((128, 128), **FROM_POOLED).eval()
+    model = STSSADModel(image_size=(128, 128), **FROM_POOLED).eval()
     model.fit([rand_images(12, 3, 128, 128)])
     images = rand_images(2, 3, 128, 128, seed=1)
     with torch.no_grad():

@@ -68,7 +68,7 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         super().__init__(**training)
         self.build(
             lambda shared: CutPasteModel(
-                self.size, **shared, layer=layer, score=score, heat_map=heat_map, map_sigma=map_sigma
+                **shared, layer=layer, score=score, heat_map=heat_map, map_sigma=map_sigma, image_size=self.size
             )
         )
 

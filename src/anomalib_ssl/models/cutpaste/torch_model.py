@@ -21,7 +21,6 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
     :func:`~anomalib_ssl.models.components.feature_scorer` for the others.
 
     Args:
-        image_size: Height and width in pixels of the images.
         backbone: Name of a timm network with a spatial feature map.
         pre_trained: Whether the backbone starts from timm's pretrained weights.
         layer: Feature map that is pooled; see :class:`CutPasteNetwork`.
@@ -31,6 +30,7 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         map_sigma: Gaussian smoothing of the map, in pixels of the input; 0 for none.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
+        image_size: Height and width in pixels of the images.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -38,7 +38,6 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (256, 256),
         backbone: str = "resnet18",
         pre_trained: bool = False,
         layer: str = "pool",
@@ -48,6 +47,7 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         map_sigma: float = 4.0,
         score: str = "normed_places_top",
         heat_map: str = "normed_places",
+        image_size: tuple[int, int] = (256, 256),
     ) -> None:
         check_number("map_sigma", map_sigma, 0)
         super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)

@@ -143,7 +143,9 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         self.augmentation = TunableAugmentation(augmentation, area, aspect, angle)
         given = None if parameters is None else self.augmentation.set(parameters)
         with self.drawing_weights():
-            self.model: STSSADModel = STSSADModel(self.size, backbone, pre_trained, gde_shrinkage, score, heat_map)
+            self.model: STSSADModel = STSSADModel(
+                backbone, pre_trained, gde_shrinkage, score, heat_map, image_size=self.size
+            )
         detector = self.model.detector
         plan = TuningSchedule(self.max_updates, num_starts if given is None else 1, tuning_share)
         self.tuning = TuningRun(

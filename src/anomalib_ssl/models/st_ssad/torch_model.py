@@ -22,13 +22,13 @@ class STSSADModel(ScoredModel):
     :func:`~anomalib_ssl.models.components.feature_scorer`.
 
     Args:
-        image_size: Height and width in pixels of the images.
         backbone: Name of a timm network with a spatial feature map.
         pre_trained: Whether the backbone starts from timm's pretrained weights.
         gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         map_sigma: Gaussian smoothing of the map, in pixels of the input; 0 for none.
+        image_size: Height and width in pixels of the images.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -36,13 +36,13 @@ class STSSADModel(ScoredModel):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (256, 256),
         backbone: str = "resnet18",
         pre_trained: bool = False,
         gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ledoit_wolf",
         score: str = "normed_places_top",
         heat_map: str = "normed_places",
         map_sigma: float = 4.0,
+        image_size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__()
         check_number("map_sigma", map_sigma, 0)
