@@ -40,13 +40,16 @@ SMALL = {
 
 LEARNED = {
     "AutoencoderProjection": (0, 150, {"lr": 3e-3, "corruption": {"fills": ["flat"]}, "widths": [8, 16, 32]}),
-    "CutPaste": (1, 60, {}),
+    "CutPaste": (1, 60, {"score": "density"}),
     "CutPastePatch": (1, 40, {}),
-    "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"]}),
+    "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"], "score": "distance_max"}),
     "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16]}),
-    "STSSAD": (4, 120, {"tuning_share": 0.2, "augmentation": "cutpaste"}),
+    "STSSAD": (4, 120, {"tuning_share": 0.2, "augmentation": "cutpaste", "score": "density"}),
 }
-"""A defect that each model learns to find, see ``stripes``, in how many updates, and with which arguments."""
+"""A defect that each model learns to find, see ``stripes``, in how many updates, and with which arguments.
+
+Scored in the methods' own ways: places tell these defects without any training.
+"""
 
 MODELS = sorted(entry_points(group="anomalib.models").names)
 
