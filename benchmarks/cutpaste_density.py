@@ -35,8 +35,9 @@ def compare(ckpt_path: Path, root: Path, category: str, map_sigmas: tuple[float,
     logging.disable(logging.WARNING)
     table = Table("shrinkage", "unit length", "map sigma", "image AUROC", "pixel AUROC", title=category)
     for shrinkage, l2norm, sigma in product(SHRINKAGES, (True, False), map_sigmas):
-        model = CutPaste.load_from_checkpoint(ckpt_path, gde_shrinkage=shrinkage, map_sigma=sigma, visualizer=False)
-        model.model.density.l2_normalize = l2norm
+        scoring = {"score": "density", "heat_map": "gradcam", "gde_shrinkage": shrinkage, "map_sigma": sigma}
+        model = CutPaste.load_from_checkpoint(ckpt_path, **scoring, visualizer=False)
+        model.model.scorer.density.l2_normalize = l2norm
         datamodule = MVTecAD(root=root, category=category, num_workers=0)
         with tempfile.TemporaryDirectory() as folder:
             engine = Engine(default_root_dir=folder, enable_progress_bar=False)

@@ -62,7 +62,7 @@ def scored_map(images: torch.Tensor, scored: Any, title: str = "map") -> Column:
     return Column(title, scored.anomaly_map, captions("score", scored.pred_score), over=images)
 
 
-def candidates(model: Any, images: torch.Tensor) -> Inspection:
+def inspect_candidates(model: Any, images: torch.Tensor) -> Inspection:
     """Show the heat maps of all candidates of a model's scorer side by side, and how well planted defects were told.
 
     Args:

@@ -23,7 +23,7 @@ from PIL import Image
 from anomalib_ssl import cli
 from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.image_files import read_image
-from anomalib_ssl.inspection import Column, draw
+from anomalib_ssl.inspection import Column, draw, inspect_candidates
 from anomalib_ssl.training.mixin import MODEL, SelfSupervisedMixin
 
 contract = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "models/test_contract.py")))
@@ -59,10 +59,15 @@ def run(capsys, monkeypatch, tmp_path):
     return command
 
 
+def listed(out):
+    """First cell and the others of each printed row, also where first cells are alike."""
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    return [(first, cells) for first, *cells in lines]
+
+
 def rows_of(out):
     """Cells of the printed table's rows, by the first one."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    return {first: cells for first, *cells in lines}
+    return dict(listed(out))
 
 
 def size_of(picture):
@@ -108,6 +113,28 @@ def test_maps_and_scores_are_those_of_the_model(name, checkpoint, mvtec_root):
         assert all(len(column.pictures) == 3 for column in inspection.columns)
         assert len({tuple(row) for row in inspection.numbers}) == 1
     assert [row["score"] for row in inspection.numbers] == pytest.approx(scored.pred_score.tolist())
+
+
+@pytest.mark.parametrize("name", contract.MODELS)
+def test_candidates_are_shown_side_by_side(name, checkpoint, mvtec_root, run):
+    code, out, error, picture = run(mvtec_root / "plate", "--ckpt_path", checkpoint(name), "--candidates", "true")
+    model = load_checkpoint(checkpoint(name))
+    if name == "CutPastePatch":
+        assert code == 2
+        assert "CutPastePatch scores in one way" in error
+        return
+    assert code == 0, error
+    names = {cells[0] for _, cells in listed(out)}
+    assert {*model.model.scorer.score_names, *model.model.scorer.map_names} <= names
+    used = {cells[0] for _, cells in listed(out) if cells[-1] == "yes"}
+    assert used == {*model.model.scorer.chosen}
+    # A panel for the images, and one for each map; 220 points wide and a margin.
+    assert size_of(picture)[0] == pytest.approx(220 * (1 + len(model.model.scorer.map_names)), abs=10)
+    images = plates(mvtec_root)
+    with torch.no_grad(), model.scoring_mode():
+        shown = {column.title: column.pictures for column in inspect_candidates(model, images).columns}
+        in_use = shown[f"{model.model.scorer.chosen[1]} (in use)"]
+        torch.testing.assert_close(in_use, model.model(images).anomaly_map)
 
 
 def test_numbers_of_ssm(checkpoint, mvtec_root, run):

@@ -10,11 +10,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from anomalib_ssl import inspection as inspection_module
 from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.checks import check_output, check_whole
 from anomalib_ssl.image_files import find_images, read_image
-from anomalib_ssl.inspection import Inspection, draw
+from anomalib_ssl.inspection import Inspection, draw, inspect_candidates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
 MOST_ROWS = 100
@@ -65,7 +64,7 @@ def inspect(
         torch.manual_seed(seed)
         chosen = [paths[index] for index in torch.randperm(len(paths))[:rows].sort().values.tolist()]
         read = _read(chosen, loaded)
-        inspection = inspection_module.candidates(loaded, read) if candidates else loaded.inspect(read)
+        inspection = inspect_candidates(loaded, read) if candidates else loaded.inspect(read)
     Console().print(_table(f"{type(loaded).__name__}, images: {len(chosen)}", inspection))
     first, *others = inspection.columns
     names = [f"{path.parent.name}/{path.name}"[-NAME_LENGTH:] for path in chosen]
