@@ -4,6 +4,7 @@
 """Batched self-supervised augmentations in pixel space: any (B, C, H, W) tensor, in [0, 1] or uint8, on any device."""
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, PasteAugmentation
+from anomalib_ssl.augmentations.blended_patch import BlendedPatch, blend_windows, logistic_labels, object_masks
 from anomalib_ssl.augmentations.color_jitter import ColorJitter, color_jitter
 from anomalib_ssl.augmentations.corruption import LocalCorruption
 from anomalib_ssl.augmentations.cutpaste import CutPaste
@@ -18,6 +19,7 @@ from anomalib_ssl.augmentations.symmetries import Symmetries, flip_and_turn, rot
 
 __all__ = [
     "Augmentation",
+    "BlendedPatch",
     "ColorJitter",
     "CutPaste",
     "CutPasteScar",
@@ -32,10 +34,13 @@ __all__ = [
     "Rotation",
     "SoftPatch",
     "Symmetries",
+    "blend_windows",
     "color_jitter",
     "crop_images",
     "dynamic_weights",
     "flip_and_turn",
+    "logistic_labels",
+    "object_masks",
     "rotate_and_shift",
     "shift_images",
     "soft_patch_mask",

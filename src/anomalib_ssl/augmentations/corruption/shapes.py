@@ -24,7 +24,7 @@ _BORDER = 0.1
 _WAVES = (2, 6)
 """Waves around the outline of a blob, the last one left out. A single wave would only move it."""
 
-_ROUGHNESS = 0.5
+ROUGHNESS = 0.5
 """Amplitudes of the waves of a blob sum to this share of its radius."""
 
 _ANGLES = 8
@@ -69,7 +69,7 @@ def sample_regions(
     kinds = torch.tensor([SHAPES.index(name) for name in shapes], device="cpu")
     outline = kinds[integers(0, len(shapes) - 1, size, "cpu", host)]
     first, second, down, across, turn, bend = uniform(0, 1, (6, *size), device, generator)
-    amplitude, phase = uniform(0, 1, (2, *size, _WAVES[1] - _WAVES[0]), device, generator)
+    wave, phase = sample_waves(size, device, generator)
     is_stroke, is_blob = (
         (outline == SHAPES.index(name)).to(turn.device, non_blocking=True) for name in ("stroke", "blob")
     )
@@ -86,14 +86,20 @@ def sample_regions(
         "half_length": torch.where(is_stroke, between(stroke_length, first) / 2, between(axes, first)),
         "half_width": torch.where(is_stroke, between(stroke_width, second) / 2, between(axes, second)),
         "bend": bend * 0.6 - 0.3,
-        # Many short waves would look ragged: the shorter, the flatter.
-        "wave": _normalized(amplitude / _waves(amplitude.device)) * (_ROUGHNESS * is_blob).unsqueeze(-1),
-        "phase": phase * (2 * math.pi),
+        "wave": wave * is_blob.unsqueeze(-1),
+        "phase": phase,
     }
 
 
-def _normalized(amplitude: torch.Tensor) -> torch.Tensor:
-    return amplitude / amplitude.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+def sample_waves(
+    size: tuple[int, ...], device: torch.device | str | None = None, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the waves around blobs: amplitudes, as shares of the radius, and phases in radians, shape (*size, 4)."""
+    amplitude, phase = uniform(0, 1, (2, *size, _WAVES[1] - _WAVES[0]), device, generator)
+    # Many short waves would look ragged: the shorter, the flatter.
+    amplitude = amplitude / _waves(amplitude.device)
+    wave = amplitude / amplitude.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    return ROUGHNESS * wave, phase * (2 * math.pi)
 
 
 def _waves(device: torch.device) -> torch.Tensor:
@@ -115,7 +121,7 @@ def region_level(parameters: Parameters, y: torch.Tensor, x: torch.Tensor) -> to
     is_stroke = parameters["outline"] == SHAPES.index("stroke")
     for k in range(is_stroke.shape[1]):
         used = parameters["regions"] > k
-        for kind, level_of in ((is_stroke[:, k], _stroke_level), (~is_stroke[:, k], _closed_level)):
+        for kind, level_of in ((is_stroke[:, k], _stroke_level), (~is_stroke[:, k], closed_level)):
             # On the host by design, so that no region is computed in vain.
             rows = (used & kind).nonzero().flatten().to(y.device, non_blocking=True)
             region = {name: parameters[name][rows, k] for name in OUTLINE_PARAMETERS}
@@ -136,7 +142,7 @@ def _stroke_level(region: Parameters, y: torch.Tensor, x: torch.Tensor) -> torch
     return width - torch.hypot(curve, beyond).mul_(region["half_length"].view(-1, 1, 1))
 
 
-def _closed_level(region: Parameters, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def closed_level(region: Parameters, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Level (R, H, W) of one ellipse or blob per sample: its radius less the distance to its centre."""
     stretch = (region["half_length"] / region["half_width"]).view(-1, 1, 1)
     along, across = _own_axes(region, y, x)
