@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from anomalib_ssl.augmentations import (
     Augmentation,
+    BlendedPatch,
     ColorJitter,
     CutPaste,
     CutPasteScar,
@@ -38,6 +39,7 @@ EXAMPLES: list[Augmentation] = [
     LocalCorruption(p=0.5, fills={"flat": 1.0, "noise": 2.0}, shapes=["blob"]),
     Symmetries(flips=["vertical"], rotation=5),
     SoftPatch("cutout", value=0.5),
+    BlendedPatch(2, outlines=["ellipse", "blob"], background=0.1),
     Rotation(30.0, padding="border"),
 ]
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
@@ -68,6 +70,9 @@ FIELDS = [
     (SoftPatch, "kind", "cutdiff", "cutdiff"),
     (SoftPatch, "area", "0.2", 0.2),
     (Rotation, "angle", "10", 10.0),
+    (BlendedPatch, "outlines", "[blob]", ("blob",)),
+    (BlendedPatch, "background", "null", None),
+    (BlendedPatch, "height", "[0.1, 0.2]", (0.1, 0.2)),
 ]
 
 

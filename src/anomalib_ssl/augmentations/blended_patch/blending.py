@@ -6,7 +6,7 @@
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.augmentations.blended_patch.laplace import solve_poisson
+from anomalib_ssl.augmentations.blended_patch.laplace import SWEEPS, solve_poisson
 
 BLENDS = ("poisson", "soft", "hard")
 """Names of the ways."""
@@ -108,4 +108,5 @@ def _mixed(target: torch.Tensor, source: torch.Tensor, inside: torch.Tensor) -> 
         gained = torch.where(stronger, theirs - ours, 0)
         divergence.narrow(dim, 0, size - 1).add_(gained)
         divergence.narrow(dim, 1, size - 1).sub_(gained)
-    return solve_poisson(torch.zeros_like(target), ~inside, divergence)
+    # Gradients of single pixels take longer than a smooth membrane.
+    return solve_poisson(torch.zeros_like(target), ~inside, divergence, 2 * SWEEPS)

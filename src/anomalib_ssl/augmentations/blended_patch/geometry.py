@@ -13,6 +13,9 @@ from anomalib_ssl.augmentations.blended_patch.objects import coverage
 HOST = ("height", "width", "factor", "used")
 """Parameters that live on the host by design: they decide what is computed, known without asking the device."""
 
+DEVICE = ("image", "outline", "wave", "phase", "source", "target")
+"""The other parameters."""
+
 MARGIN = 8
 """Pixels around a patch that blending looks at."""
 
@@ -58,7 +61,7 @@ def patches_of(parameters: Parameters, number: int, rows: torch.Tensor, device: 
     """
     picked = {name: parameters[name][rows, number].to(device, non_blocking=device.type != "cpu") for name in HOST}
     there = rows.to(device, non_blocking=device.type != "cpu")
-    others = {name: value.to(device)[there, number] for name, value in parameters.items() if name not in HOST}
+    others = {name: parameters[name].to(device)[there, number] for name in DEVICE}
     return {**picked, **others, "target_image": there}
 
 
