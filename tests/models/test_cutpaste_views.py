@@ -3,10 +3,12 @@
 
 """The labelled views of the CutPaste pretext task."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
+from anomalib_ssl.augmentations import BlendedPatch, ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
 from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
 
 
@@ -29,7 +31,7 @@ def test_views_and_labels(variant):
     images = rand_images()
     task = make_views(variant)
     views, labels = task(images)
-    classes = 3 if variant == "3way" else 2
+    classes = {"3way": 3, "4way": 4}.get(variant, 2)
     assert task.num_classes == classes
     assert views.shape == (classes * 8, 3, 48, 48)
     assert labels.tolist() == [label for label in range(classes) for _ in range(8)]
@@ -38,7 +40,18 @@ def test_views_and_labels(variant):
     for pasted in views[8:].split(8):
         share = (pasted != images).any(dim=1).float().mean(dim=(1, 2))
         assert (share > 0).all()
-        assert (share < 0.5).all()
+        assert (share < 0.5).all() or variant in {"blended", "4way"}
+
+
+def test_blended_patches_are_the_last_class_and_come_from_other_images():
+    colours = torch.linspace(0.1, 0.8, 8).view(8, 1, 1, 1).expand(8, 3, 48, 48)
+    task = replace(make_views("4way"), blended=BlendedPatch(blend="hard", patches=1))
+    views, labels = task(colours, torch.Generator().manual_seed(0))
+    plain = views[labels < 3].flatten(1)
+    assert (plain.amax(dim=1) - plain.amin(dim=1)).max() < 1e-5
+    for own, view in zip(colours, views[labels == 3], strict=True):
+        assert len(view.mul(1e5).round().unique()) == 2
+        assert (view - own[:, :1, :1]).abs().amax() > 0.05
 
 
 def test_patch_is_class_one_and_scar_class_two():
@@ -107,7 +120,7 @@ def unique_images(num=16, side=48):
 def test_crops_come_before_pastes(variant):
     images = unique_images()
     views, labels = cropping_views(variant)(images, torch.Generator().manual_seed(0))
-    classes = 3 if variant == "3way" else 2
+    classes = {"3way": 3, "4way": 4}.get(variant, 2)
     assert views.shape == (classes * 16, 3, 24, 24)
     assert labels.tolist() == [label for label in range(classes) for _ in range(16)]
     base, *pasted = views.split(16)
@@ -183,5 +196,5 @@ def test_crops_that_do_not_fit_are_refused(size, named):
 
 
 def test_unknown_variant_is_named():
-    with pytest.raises(ValueError, match=r"variant.*'4way'"):
-        make_views("4way")
+    with pytest.raises(ValueError, match=r"variant.*'5way'"):
+        make_views("5way")

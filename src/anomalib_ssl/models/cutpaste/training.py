@@ -37,7 +37,7 @@ class CutPasteTraining(SelfSupervisedMixin):
         backbone: Name of a timm network with a spatial feature map.
         pre_trained: Whether the backbone starts from timm's pretrained weights, and keeps the statistics of its batch
             norm. The paper's ResNet-18 does not.
-        variant: Pretext task: ``normal``, ``scar``, ``union`` or ``3way``.
+        variant: Pretext task: ``normal``, ``scar``, ``union`` or ``3way``; beyond the paper ``blended`` or ``4way``.
         patch: The large patches that are pasted.
         scar: The scars that are pasted.
         shift: Translation of the base image, of all its views alike.
@@ -60,7 +60,7 @@ class CutPasteTraining(SelfSupervisedMixin):
         self,
         backbone: str = "resnet18",
         pre_trained: bool = False,
-        variant: Literal["normal", "scar", "union", "3way"] = "3way",
+        variant: Literal["normal", "scar", "union", "3way", "blended", "4way"] = "3way",
         patch: CutPaste = CutPaste(),
         scar: CutPasteScar = CutPasteScar(),
         shift: RandomShift = RandomShift(),

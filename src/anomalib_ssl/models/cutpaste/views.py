@@ -3,17 +3,17 @@
 
 """The pretext task: which kind of paste, if any, was applied to an image."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 
 from anomalib_ssl.augmentations import (
+    BlendedPatch,
     ColorJitter,
     CutPaste,
     CutPasteScar,
     Paste,
-    PasteAugmentation,
     RandomCrop,
     RandomShift,
     color_jitter,
@@ -27,6 +27,8 @@ VARIANTS = {
     "scar": ("normal", "scar"),
     "union": ("normal", "patch or scar"),
     "3way": ("normal", "patch", "scar"),
+    "blended": ("normal", "blended"),
+    "4way": ("normal", "patch", "scar", "blended"),
 }
 """Names of an image's views by that of the pretext task."""
 
@@ -41,24 +43,27 @@ class CutPasteViews:
 
     Args:
         variant: ``normal`` (image, CutPaste), ``scar`` (image, CutPaste-Scar), ``union`` (image, either paste with
-            equal chance) or ``3way`` (image, CutPaste, CutPaste-Scar).
+            equal chance) or ``3way`` (image, CutPaste, CutPaste-Scar). Beyond the paper: ``blended`` (image, a patch of
+            another image blended in) and ``4way`` (all four).
         patch: The large-patch augmentation.
         scar: The scar augmentation.
         shift: Translation of the base image.
         jitter: Colour jitter of the base image.
         crop: Crop of the base image, made in place of the shift. Scars keep the size that they would have in the whole
             image; patches, whose size is a share of the area, shrink with it.
+        blended: The blended patches.
 
     Raises:
         ValueError: If the variant is unknown.
     """
 
-    variant: Literal["normal", "scar", "union", "3way"]
+    variant: Literal["normal", "scar", "union", "3way", "blended", "4way"]
     patch: CutPaste
     scar: CutPasteScar
     shift: RandomShift
     jitter: ColorJitter
     crop: RandomCrop | None = None
+    blended: BlendedPatch = field(default_factory=BlendedPatch)
 
     def __post_init__(self) -> None:
         """Check the variant."""
@@ -94,9 +99,11 @@ class CutPasteViews:
         images = self._base(images, generator)
         _check_out(out, images, self.num_classes)
         views = torch.cat([images] * self.num_classes, out=out)
-        pasted = self._pastes(images, scar, generator)
-        for view, pastes in zip(views.split(len(images))[1:], pasted, strict=True):
-            for paste in pastes:
+        for view, kind in zip(views.split(len(images))[1:], VARIANTS[self.variant][1:], strict=True):
+            if kind == "blended":
+                view.copy_(self.blended(images, generator)[0])
+                continue
+            for paste in self._pastes(kind, images, scar, generator):
                 paste.write_(view)
         labels = torch.arange(self.num_classes, device=images.device).repeat_interleave(len(images))
         return views, labels
@@ -114,15 +121,16 @@ class CutPasteViews:
             return self.scar
         return replace(self.scar, reference_size=self.scar.reference_size * self.crop.size / min(shape[-2:]))
 
-    def _pastes(self, images: torch.Tensor, scar: CutPasteScar, generator: torch.Generator | None) -> list[list[Paste]]:
-        """Pastes to be written into each view but the first."""
-        kinds: dict[str, PasteAugmentation] = {"normal": self.patch, "scar": scar}
-        used = [kinds[self.variant]] if self.variant in kinds else list(kinds.values())
-        pastes = [kind.paste(images, kind.sample(images.shape, images.device, generator)) for kind in used]
-        if self.variant != "union":
-            return [[paste] for paste in pastes]
+    def _pastes(
+        self, kind: str, images: torch.Tensor, scar: CutPasteScar, generator: torch.Generator | None
+    ) -> list[Paste]:
+        """Pastes to be written into a view."""
+        used = [one for name, one in (("patch", self.patch), ("scar", scar)) if name in kind]
+        pastes = [one.paste(images, one.sample(images.shape, images.device, generator)) for one in used]
+        if len(pastes) == 1:
+            return pastes
         chosen = torch.rand(len(images), device=images.device, generator=generator) < 0.5
-        return [[pastes[0].only(chosen), pastes[1].only(~chosen)]]
+        return [pastes[0].only(chosen), pastes[1].only(~chosen)]
 
 
 def _check_out(out: torch.Tensor | None, images: torch.Tensor, num_classes: int) -> None:
