@@ -155,7 +155,7 @@ def test_augmentations_in_a_checkpoint(tmp_path, mvtec_root):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"variant": "4way"}, "variant"),
+        ({"variant": "5way"}, "variant"),
         ({"backbone": "resnet19"}, "backbone"),
         ({"layer": "level8"}, "layer"),
         ({"map_sigma": -1.0}, "map_sigma"),
