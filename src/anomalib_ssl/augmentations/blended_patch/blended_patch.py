@@ -13,7 +13,7 @@ from anomalib_ssl.augmentations.blended_patch.blending import BLENDS, GRADIENTS,
 from anomalib_ssl.augmentations.blended_patch.geometry import by_size, patches_of, place, source_of, window_of
 from anomalib_ssl.augmentations.blended_patch.objects import area_sums, object_masks
 from anomalib_ssl.augmentations.blended_patch.outlines import OUTLINES, outline_level
-from anomalib_ssl.augmentations.blended_patch.windows import Flat
+from anomalib_ssl.augmentations.blended_patch.windows import read_between, read_window, write_window
 from anomalib_ssl.augmentations.corruption.shapes import sample_waves
 from anomalib_ssl.augmentations.pixels import from_unit, full_masks, to_unit, writable_copy
 from anomalib_ssl.augmentations.sampling import host_generator, integers, uniform
@@ -166,20 +166,22 @@ class BlendedPatch(Augmentation):
         sums = None
         if self.background is not None:
             sums = area_sums(object_masks(to_unit(images), self.background, self.threshold))
-        before, after, inside = Flat.of(images), Flat.of(result), Flat.of(masks)
         for number in range(parameters["used"].shape[1]):
             for rows, side in by_size(parameters, number):
                 patch = patches_of(parameters, number, rows, images.device)
                 patch |= place(patch, images.shape, sums, (self.coverage, self.overlap))
-                window = window_of(patch, side, images.shape)
-                level = outline_level(patch, *window)
+                window, there = window_of(patch, side, images.shape), patch["target_image"]
+                level = outline_level(patch, *window, self.outlines)
                 level = torch.where(patch["found"].view(-1, 1, 1, 1), level, -1.0)
-                source = before.read_between(patch["source_image"], *source_of(patch, *window))
-                index = after.index(patch["target_image"], *window)
-                blended = blend_windows(to_unit(after.read(index)), source, level, self.blend, self.gradients)
-                after.write(index, from_unit(blended, images.dtype))
-                index = inside.index(patch["target_image"], *window)
-                inside.write(index, inside.read(index) | (level > 0))
+                source = read_between(images.index_select(0, patch["source_image"]), *source_of(patch, *window))
+                changed = result.index_select(0, there)
+                target = to_unit(read_window(changed, *window))
+                blended = blend_windows(target, source, level, self.blend, self.gradients)
+                write_window(changed, *window, from_unit(blended, images.dtype))
+                result.index_copy_(0, there, changed)
+                inside = masks.index_select(0, there)
+                write_window(inside, *window, read_window(inside, *window) | (level > 0))
+                masks.index_copy_(0, there, inside)
         return result, masks
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:

@@ -16,7 +16,7 @@ HOST = ("height", "width", "factor", "used")
 DEVICE = ("image", "outline", "wave", "phase", "source", "target")
 """The other parameters."""
 
-MARGIN = 8
+MARGIN = 4
 """Pixels around a patch that blending looks at."""
 
 _SMALLEST = 32

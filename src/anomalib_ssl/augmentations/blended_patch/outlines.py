@@ -3,6 +3,8 @@
 
 """Outlines of patches: rectangles, ellipses and smooth blobs within them."""
 
+from collections.abc import Sequence
+
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters
@@ -12,7 +14,9 @@ OUTLINES = ("rectangle", "ellipse", "blob")
 """Index of each kind of outline in the parameters."""
 
 
-def outline_level(patch: Parameters, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def outline_level(
+    patch: Parameters, rows: torch.Tensor, columns: torch.Tensor, outlines: Sequence[str] = OUTLINES
+) -> torch.Tensor:
     """Distance to the outline of a patch, positive inside, exact in sign and approximate in size.
 
     Args:
@@ -20,6 +24,7 @@ def outline_level(patch: Parameters, rows: torch.Tensor, columns: torch.Tensor) 
             :data:`OUTLINES`, (R,); ``wave`` and ``phase`` of blobs, (R, 4).
         rows: Rows of the pixels in question, shape (R, h).
         columns: Their columns, (R, w).
+        outlines: Kinds that occur.
 
     Returns:
         Levels (R, 1, h, w) in pixels.
@@ -30,6 +35,8 @@ def outline_level(patch: Parameters, rows: torch.Tensor, columns: torch.Tensor) 
     from_sides = half_height.unsqueeze(1) - (y - center_y.unsqueeze(1)).abs()
     from_ends = half_width.unsqueeze(1) - (x - center_x.unsqueeze(1)).abs()
     rectangle = torch.minimum(from_sides.unsqueeze(2), from_ends.unsqueeze(1))
+    if tuple(outlines) == ("rectangle",):
+        return rectangle.unsqueeze(1)
     is_blob = patch["outline"] == OUTLINES.index("blob")
     # The waves of a blob reach beyond its ellipse: it is drawn smaller, so that it stays within the rectangle.
     shrink = torch.where(is_blob, 1 / (1 + ROUGHNESS), 1.0)
