@@ -18,7 +18,7 @@ from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from anomalib_ssl.augmentations import LocalCorruption, Symmetries
+from anomalib_ssl.augmentations import BlendedPatch, LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
@@ -74,6 +74,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         loss_weighting: ``region`` for an average over either region, weighted as above; ``pixel`` for the plain mean
             squared error.
         corruption: How training images are corrupted.
+        blended: Share of the training images that get patches of other images blended in instead, see
+            :class:`~anomalib_ssl.augmentations.BlendedPatch`. Beyond the paper.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, or ``auto`` for
             what tells defects planted in held-out images best. What scored best where it was measured is the default
@@ -111,6 +113,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         masked_weight: float = 0.1,
         loss_weighting: Literal["region", "pixel"] = "region",
         corruption: LocalCorruption = LocalCorruption(),
+        blended: float = 0.0,
         symmetries: Symmetries = Symmetries(),
         score: str = "pixels_both_max",
         heat_map: str = "both",
@@ -120,8 +123,10 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         check_sides("image_size", self.size)
         check_number("lr", lr, FINAL_LR)
         check_number("ema_decay", ema_decay, 0, 0.99999)
+        check_number("blended", blended, 0, 1)
         self.lr = lr
         self.ema_decay = ema_decay
+        self.blended = blended
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.symmetries = from_mapping(Symmetries, symmetries, "symmetries")
         self.loss = ProjectionLoss(masked_weight, loss_weighting)
@@ -156,10 +161,19 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         # In full precision, so that pixels outside the masks stay as they are.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images, _ = self.symmetries(images)
-            corrupted, masks = self.corruption(images)
+            corrupted, masks = self._corrupted(images)
         loss: torch.Tensor = self.loss(self.model(corrupted), images, masks)
         self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
         return loss
+
+    def _corrupted(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Corrupt images, a share of them by blended patches; masks (B, 1, H, W) show where."""
+        corrupted, masks = self.corruption(images)
+        if not self.blended:
+            return corrupted, masks
+        others, other_masks = BlendedPatch()(images)
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blended
+        return torch.where(chosen, others, corrupted), torch.where(chosen, other_masks, masks)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls along a cosine over the updates that will really be run."""
