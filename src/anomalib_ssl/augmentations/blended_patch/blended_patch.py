@@ -22,7 +22,7 @@ from anomalib_ssl.checks import check_choice, check_choices, check_number, check
 SOURCES = ("other", "same")
 """Whence patches come: from another image of the batch, or from the same image."""
 
-TRIES = 32
+TRIES = 128
 """Places that are drawn for each patch; the first that lies on the object is taken."""
 
 SCALE = 0.1
@@ -41,7 +41,7 @@ class BlendedPatch(Augmentation):
     code: the number of patches, the distributions of sides and of the resizing, the object mask and Poisson blending,
     for textures with mixed gradients. This package's choices: outlines other than rectangles, soft and hard blending,
     the same image as source; that the object is asked to cover source and target each by itself, where they ask for an
-    overlap of both; and that a patch is left out where none of 32 places does.
+    overlap of both; and that a patch is left out where none of 128 places does.
 
     A side is ``low + Gamma(2, 0.1)``, limited to ``high``, as a share of the image's, for height and width alike. The
     patch is then resized by a normal factor of mean 1 and deviation 0.5, limited to ``resize`` and to the same sides.
