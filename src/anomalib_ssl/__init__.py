@@ -20,6 +20,7 @@ from anomalib_ssl.startup import install as _install
 
 if TYPE_CHECKING:
     from anomalib_ssl.models import (
+        NSA,
         SSM,
         STSSAD,
         AutoencoderProjection,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "NSA",
     "SSM",
     "STSSAD",
     "AutoencoderProjection",
@@ -47,6 +49,7 @@ _LAZY = {
     "CutPaste": "anomalib_ssl.models",
     "CutPastePatch": "anomalib_ssl.models",
     "DynamicLocalAugmentation": "anomalib_ssl.models",
+    "NSA": "anomalib_ssl.models",
     "SSM": "anomalib_ssl.models",
     "STSSAD": "anomalib_ssl.models",
     "register": "anomalib_ssl.registration",

@@ -33,6 +33,7 @@ SMALL = {
     "CutPaste": {"backbone": "test_resnet"},
     "CutPastePatch": {"backbone": "test_resnet", "crop_size": 32, "window_size": 32, "stride": 16, "dense": "windows"},
     "DynamicLocalAugmentation": {"backbone": "test_resnet", "mc_samples": 2},
+    "NSA": {"backbone": "test_resnet"},
     "SSM": {"widths": [4, 8, 8]},
     "STSSAD": {"backbone": "test_resnet", "num_starts": 1, "outer_batch_size": 4},
 }
@@ -43,6 +44,7 @@ LEARNED = {
     "CutPaste": (1, 60, {"score": "density"}),
     "CutPastePatch": (1, 40, {}),
     "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"], "score": "distance_max"}),
+    "NSA": (4, 60, {}),
     "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16]}),
     "STSSAD": (4, 120, {"tuning_share": 0.2, "augmentation": "cutpaste", "score": "density"}),
 }

@@ -27,7 +27,7 @@ assert not any("ssl" in module for module in models.ALLOWED_MODULES)
 assert not any(type(finder).__module__ == "anomalib_ssl.startup" for finder in sys.meta_path)
 
 import anomalib_ssl
-names = ["AutoencoderProjection", "CutPaste", "CutPastePatch", "DynamicLocalAugmentation", "SSM", "STSSAD"]
+names = ["AutoencoderProjection", "CutPaste", "CutPastePatch", "DynamicLocalAugmentation", "NSA", "SSM", "STSSAD"]
 assert anomalib_ssl.register() == anomalib_ssl.register() == names
 assert models.__all__.count("CutPaste") == 1
 assert anomalib_ssl.CutPaste is models.CutPaste

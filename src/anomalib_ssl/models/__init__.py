@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from anomalib_ssl.models.autoencoder_projection import AutoencoderProjection
     from anomalib_ssl.models.cutpaste import CutPaste, CutPastePatch
     from anomalib_ssl.models.dynamic_local_augmentation import DynamicLocalAugmentation
+    from anomalib_ssl.models.nsa import NSA
     from anomalib_ssl.models.ssm import SSM
     from anomalib_ssl.models.st_ssad import STSSAD
 
-__all__ = ["SSM", "STSSAD", "AutoencoderProjection", "CutPaste", "CutPastePatch", "DynamicLocalAugmentation"]
+__all__ = ["NSA", "SSM", "STSSAD", "AutoencoderProjection", "CutPaste", "CutPastePatch", "DynamicLocalAugmentation"]
 
 _LAZY = {
     "AutoencoderProjection": "anomalib_ssl.models.autoencoder_projection",
     "CutPaste": "anomalib_ssl.models.cutpaste",
     "CutPastePatch": "anomalib_ssl.models.cutpaste",
     "DynamicLocalAugmentation": "anomalib_ssl.models.dynamic_local_augmentation",
+    "NSA": "anomalib_ssl.models.nsa",
     "SSM": "anomalib_ssl.models.ssm",
     "STSSAD": "anomalib_ssl.models.st_ssad",
 }
