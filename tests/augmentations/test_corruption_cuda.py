@@ -1,16 +1,16 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Local corruption and symmetries on a GPU: the results of the CPU, and a host that never waits."""
+"""Local corruption, blended patches and symmetries on a GPU: the results of the CPU, and a host that never waits."""
 
 import pytest
 import torch
 
-from anomalib_ssl.augmentations import LocalCorruption, Symmetries
+from anomalib_ssl.augmentations import BlendedPatch, LocalCorruption, Symmetries
 
 pytestmark = pytest.mark.gpu
 SYMMETRIES = Symmetries(("horizontal", "vertical"), quarter_turns=True, rotation=10, shift=0.05)
-ALL = [LocalCorruption(), SYMMETRIES]
+ALL = [LocalCorruption(), SYMMETRIES, BlendedPatch(), BlendedPatch(gradients="mixed", background=0.2)]
 every_augmentation = pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
 
 

@@ -113,10 +113,10 @@ class BlendedPatch(Augmentation):
         """Draw patches and places to try.
 
         Returns:
-            Of N patches per image, on the host: ``height`` and ``width`` (B, N) in pixels, ``factor`` (B, N) of the
-            resizing, and ``used`` (B, N), whether the patch is tried. On the device: ``image`` (B, N), how many images
-            further in the batch the source is; ``outline`` (B, N), an index into :data:`OUTLINES`; ``wave`` and
-            ``phase`` (B, N, 4) of blobs; ``source`` and ``target`` (B, N, T, 2), places as shares of the room there is.
+            Of N patches per image, shape (B, N) on the host: ``height`` and ``width`` in pixels, ``factor`` of the
+            resizing, ``outline``, an index into :data:`OUTLINES`, and ``used``, whether the patch is tried. On the
+            device: ``image`` (B, N), how many images further in the batch the source is; ``wave`` and ``phase``
+            (B, N, 4) of blobs; ``source`` and ``target`` (B, N, T, 2), places as shares of the room there is.
 
         Raises:
             ValueError: If a side of the images is less than 16 pixels.
@@ -138,7 +138,7 @@ class BlendedPatch(Augmentation):
         height, width = (drawn * factor * pixels).round_().long().clamp_(min=2).minimum(pixels)
         used = uniform(0, 1, size, "cpu", host) < 0.5
         used[:, 0] = True
-        kinds = torch.tensor([OUTLINES.index(name) for name in self.outlines], device=device)
+        kinds = torch.tensor([OUTLINES.index(name) for name in self.outlines], device="cpu")
         wave, phase = sample_waves(size, device, generator)
         places = uniform(0, 1, (2, *size, 1 if self.background is None else TRIES, 2), device, generator)
         further = integers(1, max(batch - 1, 1), size, device, generator)
@@ -148,7 +148,7 @@ class BlendedPatch(Augmentation):
             "factor": factor,
             "used": used,
             "image": further if self.source == "other" else torch.zeros_like(further),
-            "outline": kinds[integers(0, len(self.outlines) - 1, size, device, generator)],
+            "outline": kinds[integers(0, len(self.outlines) - 1, size, "cpu", host)],
             "wave": wave,
             "phase": phase,
             "source": places[0],

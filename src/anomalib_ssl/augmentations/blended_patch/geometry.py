@@ -10,10 +10,10 @@ import torch
 from anomalib_ssl.augmentations.base import Parameters
 from anomalib_ssl.augmentations.blended_patch.objects import coverage
 
-HOST = ("height", "width", "factor", "used")
+HOST = ("height", "width", "factor", "outline", "used")
 """Parameters that live on the host by design: they decide what is computed, known without asking the device."""
 
-DEVICE = ("image", "outline", "wave", "phase", "source", "target")
+DEVICE = ("image", "wave", "phase", "source", "target")
 """The other parameters."""
 
 MARGIN = 4
