@@ -145,7 +145,7 @@ def test_benchmark_by_short_class_name(tmp_path, mvtec_root):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "named"), [("variant", "4way", "variant"), ("backbone", "resnet19", "backbone")]
+    ("flag", "value", "named"), [("variant", "5way", "variant"), ("backbone", "resnet19", "backbone")]
 )
 def test_bad_arguments_end_the_command_with_their_name(tmp_path, mvtec_root, flag, value, named):
     result = anomalib("train", *MODEL, f"--model.{flag}", value, *data(mvtec_root), cwd=tmp_path, check=False)
