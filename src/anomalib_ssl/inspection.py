@@ -77,7 +77,7 @@ def inspect_candidates(model: Any, images: torch.Tensor) -> Inspection:
         msg = f"candidates are what a model's scorer chooses from; {type(model).__name__} scores in one way."
         raise ValueError(msg)
     score, heat_map = scorer.chosen
-    maps = scorer.candidates(images, model.model.evidence)
+    maps = scorer.candidates(model.model.exposure(images), model.model.evidence)
     columns = [
         Column(f"{name} (in use)" if name == heat_map else name, each, over=images) for name, each in maps.items()
     ]

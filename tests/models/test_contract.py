@@ -195,6 +195,17 @@ def test_scores_of_training_images_are_readable(trained, mvtec_root):
     assert scores(model.model, images).abs().max() < 20
 
 
+def test_another_light_changes_no_score(trained):
+    """Unless it is asked for: a whole image that is darker is no defect."""
+    model, images = copy.deepcopy(trained[0]), some_images()
+    known = scores(model.model, images)
+    torch.testing.assert_close(scores(model.model, 0.5 * images), known, rtol=0.02, atol=0.02)
+    model.equal_exposure = False
+    model.fit_statistics([images])
+    known = scores(model.model, images)
+    assert not torch.allclose(scores(model.model, 0.5 * images), known, rtol=0.02, atol=0.02)
+
+
 @pytest.fixture(scope="module")
 def choosing(name, tmp_path_factory):
     """A run with enough images to choose by: the model, its checkpoint, what was logged, and training images."""
@@ -237,7 +248,8 @@ def test_the_choice_is_restored(choosing):
 def test_a_trained_model_scores_in_any_way(choosing):
     model, checkpoint, images = choosing[0], choosing[1], choosing[3][:6]
     with torch.no_grad():
-        expected = model.model.eval().scorer.candidates(images, model.model.evidence)
+        torch_model = model.model.eval()
+        expected = torch_model.scorer.candidates(torch_model.exposure(images), torch_model.evidence)
     for heat_map, maps in expected.items():
         named = {"score": f"{heat_map}_max", "heat_map": heat_map}
         loaded = type(model).load_from_checkpoint(checkpoint, map_location="cpu", **named)

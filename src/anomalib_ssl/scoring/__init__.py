@@ -5,6 +5,7 @@
 
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
 from anomalib_ssl.scoring.error_scorer import error_scorer
+from anomalib_ssl.scoring.exposure import Exposure
 from anomalib_ssl.scoring.fitted import Fitted, NotFittedError
 from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
 from anomalib_ssl.scoring.gradcam import GradCam, gradcam
@@ -24,6 +25,7 @@ __all__ = [
     "ContrastScale",
     "Errors",
     "Evidence",
+    "Exposure",
     "Fitted",
     "GaussianDensity",
     "GradCam",

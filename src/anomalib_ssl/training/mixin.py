@@ -19,8 +19,9 @@ from lightning.pytorch import Callback
 from torch import nn
 from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_ssl.checks import check_number, check_size, check_whole
+from anomalib_ssl.checks import check_flag, check_number, check_size, check_whole
 from anomalib_ssl.inspection import Column, Inspection, scored_map
+from anomalib_ssl.scoring.exposure import Exposure
 from anomalib_ssl.training.budget import UpdateBudget
 from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
@@ -70,6 +71,8 @@ class SelfSupervisedMixin(Base):
         held_out_share: Share of the training images that is not trained on: scores are standardised by them, and
             ``auto`` chooses by defects planted in them. At least one image and at most 100; 0 for none, and none of
             fewer than 20. Validation and test images are never used.
+        equal_exposure: Whether images are brought to the mean brightness of the training images before they are scored.
+            Switch it off where a change of brightness of the whole image is a defect.
         seed: If given, decides the weights that are drawn and all random numbers of training. Torch's global random
             state is left alone until training begins.
         pre_processor: anomalib pre-processor without ``Normalize``, or a flag for the default.
@@ -90,7 +93,7 @@ class SelfSupervisedMixin(Base):
     min_training_images = 2
     ema_decay = 0.0
     exports_map = True
-    scoring_arguments: frozenset[str] = frozenset()
+    scoring_arguments: frozenset[str] = frozenset({"equal_exposure"})
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class SelfSupervisedMixin(Base):
         memory_limits: tuple[float, float] = (4.0, 16.0),
         updates_per_epoch: int | None = None,
         held_out_share: float = 0.1,
+        equal_exposure: bool = True,
         seed: int | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -112,6 +116,7 @@ class SelfSupervisedMixin(Base):
         if updates_per_epoch is not None:
             check_whole("updates_per_epoch", updates_per_epoch, 1)
         check_number("held_out_share", held_out_share, 0, 0.5)
+        check_flag("equal_exposure", equal_exposure)
         if seed is not None:
             check_whole("seed", seed, 0, 2**63 - 1)
         super().__init__(
@@ -128,6 +133,7 @@ class SelfSupervisedMixin(Base):
         self.in_memory = in_memory
         self.memory_limits = (memory_limits[0], memory_limits[1])
         self.updates_per_epoch = updates_per_epoch
+        self.equal_exposure = equal_exposure
         self.seed = seed
         self._held_out = HeldOut(held_out_share)
         self._scoring_state: ScoringState | None = None
@@ -200,7 +206,9 @@ class SelfSupervisedMixin(Base):
             ValueError: If there are too few, or what is estimated is not finite because training has diverged.
         """
         with self.scoring_mode():
-            self.model.fit(images, held_out)  # type: ignore[operator]
+            exposure: Exposure = self.model.exposure  # type: ignore[assignment]
+            exposure.fit(images if self.equal_exposure else ())
+            self.model.fit(exposure.of(images), exposure.of(held_out))  # type: ignore[operator]
         values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             msg = f"Weights or statistics of {type(self).__name__} are not finite: training has diverged. {LOWER_RATE}"

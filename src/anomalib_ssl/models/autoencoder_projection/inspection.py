@@ -39,7 +39,8 @@ def inspect(model: AutoencoderProjectionModel, corruption: LocalCorruption, imag
     Returns:
         Of either image, restoration, error and map; means and quantiles of all properties over the images.
     """
-    corrupted, masks = corruption(images)
+    images = model.exposure(images)
+    corrupted, masks = corruption(images.clamp(max=1))
 
     def answer(shown: torch.Tensor, title: str) -> list[Column]:
         restored = model.autoencoder(shown)

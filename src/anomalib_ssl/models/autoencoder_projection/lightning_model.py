@@ -99,7 +99,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    scoring_arguments = frozenset({"heat_map", "score"})
+    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {"heat_map", "score"}
 
     def __init__(
         self,
@@ -207,9 +207,11 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     def score_batch(self, batch: Batch) -> Batch:
         """Score a batch, and keep its reconstructions for the visualizer: no second pass for a picture."""
         images: torch.Tensor = batch.image  # type: ignore[assignment]
-        reconstruction = self.model.autoencoder(images)
-        scored: Batch = batch.update(**self.model.compare(images, reconstruction)._asdict())
-        vars(scored)["reconstruction"] = reconstruction
+        exposed = self.model.exposure(images)
+        reconstruction = self.model.autoencoder(exposed)
+        scored: Batch = batch.update(**self.model.compare(exposed, reconstruction)._asdict())
+        # As bright as the image that it is shown beside.
+        vars(scored)["reconstruction"] = reconstruction / self.model.exposure.gain(images)
         return scored
 
     @classmethod

@@ -83,7 +83,7 @@ class AutoencoderProjectionModel(ScoredModel):
         return reconstruction
 
     def compare(self, images: torch.Tensor, reconstruction: torch.Tensor) -> InferenceBatch:
-        """Score images (B, 3, H, W) by their reconstructions: ``pred_score`` (B,), ``anomaly_map`` (B, 1, H, W)."""
+        """Score images (B, 3, H, W) of equal exposure by their reconstructions, as :meth:`score_images` does."""
         return self.scorer(images, lambda _, names: self.errors(images, reconstruction, names))
 
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:

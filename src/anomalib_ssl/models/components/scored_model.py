@@ -5,11 +5,13 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
+from anomalib_ssl.scoring.exposure import Exposure
 from anomalib_ssl.scoring.scorer import Evidence, Scorer
 
 
@@ -17,10 +19,15 @@ class ScoredModel(nn.Module):
     """Base of the torch models.
 
     Attributes:
+        exposure: Brings images to one brightness before anything else, once it is fitted.
         scorer: Makes maps and scores. To be assigned by the subclass.
     """
 
     scorer: Scorer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.exposure = Exposure()
 
     @abstractmethod
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
@@ -40,13 +47,13 @@ class ScoredModel(nn.Module):
         Raises:
             NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
         """
-        return self.scorer(images, self.evidence)
+        return self.scorer(self.exposure(images), self.evidence)
 
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit what images are compared with, in evaluation mode, and choose how they are scored.
 
         Args:
-            images: Clean training images in batches (B, 3, H, W), values in [0, 1]. May be gone through repeatedly.
+            images: Clean training images in batches (B, 3, H, W) of equal exposure. May be gone through repeatedly.
             held_out: Clean images that were not trained on, likewise.
 
         Raises:

@@ -10,6 +10,7 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
+from anomalib_ssl.scoring import Exposure
 
 
 class CutPasteEnsemble(nn.Module):
@@ -34,6 +35,7 @@ class CutPasteEnsemble(nn.Module):
             msg = "members must hold at least one model, got none."
             raise ValueError(msg)
         self.members = nn.ModuleList(members)
+        self.exposure = Exposure()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Classify views in training mode, score images in evaluation mode.
@@ -51,6 +53,7 @@ class CutPasteEnsemble(nn.Module):
         if self.training:
             shares = images.chunk(len(self.members))
             return torch.cat([member(share) for member, share in zip(self.members, shares, strict=True)])
+        images = self.exposure(images)
         batches = [member(images) for member in self.members]
         return InferenceBatch(
             pred_score=torch.stack([batch.pred_score for batch in batches]).mean(dim=0),

@@ -55,7 +55,7 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    scoring_arguments = frozenset({"gde_shrinkage", "heat_map", "map_sigma", "score"})
+    scoring_arguments = CutPasteTraining.scoring_arguments | {"gde_shrinkage", "heat_map", "map_sigma", "score"}
 
     def __init__(
         self,
@@ -105,7 +105,14 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
         >>> model = CutPastePatch(window_size=32, stride=4, dense="windows", seed=0)
     """
 
-    scoring_arguments = frozenset({"dense", "gde_shrinkage", "per_location", "stride", "upsample_sigma", "window_size"})
+    scoring_arguments = CutPasteTraining.scoring_arguments | {
+        "dense",
+        "gde_shrinkage",
+        "per_location",
+        "stride",
+        "upsample_sigma",
+        "window_size",
+    }
 
     def __init__(
         self,

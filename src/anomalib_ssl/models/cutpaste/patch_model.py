@@ -13,6 +13,7 @@ from anomalib_ssl.checks import check_choice, check_number, check_whole
 from anomalib_ssl.models.components import Backbone, Dilation, dilated, find_dilations
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import (
+    Exposure,
     GaussianDensity,
     LocatedGaussianDensity,
     Standardizer,
@@ -94,10 +95,11 @@ class CutPastePatchModel(CutPasteNetwork):
             else GaussianDensity(num_features, gde_shrinkage)
         )
         self.score_scale, self.map_scale = Standardizer(), Standardizer()
+        self.exposure = Exposure()
 
     def score_images(self, images: torch.Tensor) -> InferenceBatch:
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W)."""
-        scores, maps = self._scores_and_maps(images)
+        scores, maps = self._scores_and_maps(self.exposure(images))
         return InferenceBatch(pred_score=self.score_scale(scores).asinh(), anomaly_map=self.map_scale(maps).asinh())
 
     def _scores_and_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

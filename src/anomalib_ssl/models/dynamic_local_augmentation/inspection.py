@@ -37,9 +37,10 @@ def inspect(model: DynamicLocalAugmentationModel, views: TrainingViews, images: 
         changed = (negatives[0] != first).any(dim=1, keepdim=True)
         likeness = captions("cosine", _similarity(embeddings.negative))
         columns.append(Column("local augmentation", negatives[0], likeness, outlined=changed))
+    measured = model.measure(model.exposure(images))
     deviations = {
         name: deviation(maps)
-        for (name, deviation), maps in zip(model.deviations.items(), model.measure(images), strict=False)
+        for (name, deviation), maps in zip(model.deviations.items(), measured, strict=False)
         if maps is not None
     }
     names = model.encoder.score_names

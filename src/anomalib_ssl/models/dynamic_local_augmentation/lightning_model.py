@@ -103,7 +103,14 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     loss: ContrastiveLoss
 
-    scoring_arguments = frozenset({"alphas", "feature_norm", "heat_map", "mu_mode", "score", "score_norm"})
+    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
+        "alphas",
+        "feature_norm",
+        "heat_map",
+        "mu_mode",
+        "score",
+        "score_norm",
+    }
 
     def __init__(
         self,

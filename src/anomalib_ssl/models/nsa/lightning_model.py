@@ -91,7 +91,7 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle", train_batch_size=64))  # doctest: +SKIP
     """
 
-    scoring_arguments = frozenset({"heat_map", "score"})
+    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {"heat_map", "score"}
 
     def __init__(
         self,

@@ -93,19 +93,17 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     min_training_images = 1
 
-    scoring_arguments = frozenset(
-        {
-            "heat_map",
-            "inference_precision",
-            "initial_masks",
-            "map_sigma",
-            "refinement_passes",
-            "refinement_ratio",
-            "refinement_threshold",
-            "score",
-            "uncovered_error",
-        }
-    )
+    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
+        "heat_map",
+        "inference_precision",
+        "initial_masks",
+        "map_sigma",
+        "refinement_passes",
+        "refinement_ratio",
+        "refinement_threshold",
+        "score",
+        "uncovered_error",
+    }
 
     def __init__(
         self,
@@ -183,7 +181,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         """
         columns = [Column("input", images)]
         numbers: list[dict[str, float | str]] = []
-        passes = self.model.refine(images)
+        passes = self.model.refine(self.model.exposure(images))
         for number, one in enumerate(passes, start=1):
             visible, restored, error = one.masks[-1, 0], one.restored[-1], one.errors[-1]
             hidden, share = 1 - one.uncovered, one.uncovered.mean(dim=(1, 2, 3))

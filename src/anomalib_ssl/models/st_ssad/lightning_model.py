@@ -101,7 +101,7 @@ class STSSAD(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    scoring_arguments = frozenset({"gde_shrinkage", "heat_map", "score"})
+    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {"gde_shrinkage", "heat_map", "score"}
 
     def __init__(
         self,
