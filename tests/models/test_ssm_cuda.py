@@ -66,7 +66,7 @@ def test_loss_and_errors_are_those_of_the_cpu(monkeypatch):
     # Convolutions round to ten bits otherwise.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     images, model = rand_images(), make(refinement_passes=1).eval()
-    names = frozenset({"refined", "gradient", "colour"})
+    names = frozenset({"refined", "gradient", "plain"})
     with torch.no_grad():
         expected = model.model.evidence(images, names)
         result = model.cuda().model.evidence(images.cuda(), names)

@@ -197,7 +197,9 @@ def features(images, names):
 def feature_scorer(**arguments):
     density = GaussianDensity(6, "ledoit_wolf", l2_normalize=False)
     maps = {"places": Places("places", (6, 4, 4)), "gradcam": GradCam("places", density)}
-    return Scorer(maps, SIZE, density=density, sigma=2.0, **arguments)
+    for part in maps.values():
+        part.sigma = 2.0
+    return Scorer(maps, SIZE, density=density, **arguments)
 
 
 def rand(count, seed=0):
@@ -329,10 +331,20 @@ def test_maps_are_smoothed_and_enlarged():
     scorer.fit([rand(20)], features)
     found = scorer.map("places", features(rand(1, 1), ()))
     assert found.shape == (1, 1, *SIZE)
-    scorer.sigma = 0.0
+    scorer.maps["places"].sigma = 0.0
     rough = scorer.map("places", features(rand(1, 1), ()))
     assert found.diff(dim=-1).abs().max() < rough.diff(dim=-1).abs().max()
     torch.testing.assert_close(found.mean(), rough.mean(), rtol=0.05, atol=0)
+
+
+def test_numbers_are_of_maps_before_they_are_smoothed():
+    scorer = feature_scorer(score="places_max", heat_map="places")
+    scorer.fit([rand(20)], features)
+    images = rand(6, 1)
+    scored = scorer(images, features)
+    scorer.maps["places"].sigma = 0.0
+    most = scorer.map("places", features(images, ())).amax(dim=(1, 2, 3))
+    torch.testing.assert_close(scored.pred_score, scorer.score_scales["places_max"](most).asinh())
 
 
 @pytest.mark.parametrize(

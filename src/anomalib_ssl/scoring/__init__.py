@@ -11,17 +11,19 @@ from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
 from anomalib_ssl.scoring.gradcam import GradCam, gradcam
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
 from anomalib_ssl.scoring.map_part import MapPart
-from anomalib_ssl.scoring.maps import as_rows, density_map, upsample
+from anomalib_ssl.scoring.maps import as_rows, density_map, smooth, upsample
 from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
 from anomalib_ssl.scoring.numbers import image_number
 from anomalib_ssl.scoring.pixels import Errors, Pixels
 from anomalib_ssl.scoring.places import Places, join
+from anomalib_ssl.scoring.restoration_errors import ERRORS, RestorationErrors, squared_error
 from anomalib_ssl.scoring.scorer import Evidence, Scorer
 from anomalib_ssl.scoring.standardizer import Standardizer
 from anomalib_ssl.scoring.upsampling import gaussian_upsample
 from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows
 
 __all__ = [
+    "ERRORS",
     "ContrastScale",
     "Errors",
     "Evidence",
@@ -35,6 +37,7 @@ __all__ = [
     "NotFittedError",
     "Pixels",
     "Places",
+    "RestorationErrors",
     "Scorer",
     "Standardizer",
     "as_rows",
@@ -50,5 +53,7 @@ __all__ = [
     "ledoit_wolf_shrinkage",
     "map_windows",
     "pool_windows",
+    "smooth",
+    "squared_error",
     "upsample",
 ]

@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from anomalib_ssl.scoring.box_filter import default_box_size
 from anomalib_ssl.scoring.map_part import MapPart
 from anomalib_ssl.scoring.pixels import Errors, Pixels
+from anomalib_ssl.scoring.restoration_errors import ERRORS
 from anomalib_ssl.scoring.scorer import Scorer
+
+SMOOTHING = 1 / 32
+"""Standard deviation of the smoothing of maps of restoration errors, as a share of the image's shorter side."""
 
 
 def error_scorer(
@@ -16,7 +20,8 @@ def error_scorer(
 ) -> Scorer:
     """Make a scorer of errors, whose candidates are each kind as it is, and standardised pixel by pixel.
 
-    The latter has ``pixels_`` before its name.
+    The latter has ``pixels_`` before its name. Maps of :data:`~anomalib_ssl.scoring.ERRORS` are smoothed before they
+    are shown, others are as the models make them.
 
     Args:
         kinds: Names of the evidence, and how many channels each has.
@@ -31,4 +36,6 @@ def error_scorer(
     box_size = default_box_size(size)
     maps: dict[str, MapPart] = {kind: Errors(kind, channels) for kind, channels in kinds.items()}
     maps |= {f"pixels_{kind}": Pixels(kind, size, box_size, channels) for kind, channels in kinds.items()}
+    for part in maps.values():
+        part.sigma = SMOOTHING * min(size) if part.source in ERRORS else 0.0
     return Scorer(maps, size, score, heat_map, defaults)

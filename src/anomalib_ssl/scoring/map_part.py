@@ -17,11 +17,15 @@ class MapPart(Fitted):
 
     Args:
         source: Name of the evidence that it looks at.
+
+    Attributes:
+        sigma: Gaussian smoothing of the map in pixels of the image, before it is shown; 0 for none.
     """
 
     def __init__(self, source: str) -> None:
         super().__init__()
         self.source = source
+        self.sigma = 0.0
 
     @abstractmethod
     def start(self) -> None:

@@ -28,20 +28,15 @@ def density_map(density: Callable[[torch.Tensor], torch.Tensor], features: torch
     return density(as_rows(features)).reshape(-1, 1, *features.shape[-2:])
 
 
-def upsample(maps: torch.Tensor, size: tuple[int, int], sigma: float = 0.0) -> torch.Tensor:
-    """Enlarge maps bilinearly and optionally smooth them.
+def upsample(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Enlarge maps (B, 1, h, w) bilinearly to a height and width in pixels: shape (B, 1, H, W)."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
-    Args:
-        maps: Shape (B, 1, h, w).
-        size: Height and width of the result in pixels.
-        sigma: Standard deviation of a Gaussian blur in pixels; 0 leaves it out.
 
-    Returns:
-        Shape (B, 1, H, W).
-    """
-    maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur maps (B, 1, H, W) by a Gaussian with a standard deviation in pixels; 0 leaves them as they are."""
     if sigma <= 0:
         return maps
     # Four standard deviations on either side, but never more than reflection at the border allows.
-    radius = min(round(4 * sigma), *(side - 1 for side in size))
+    radius = min(round(4 * sigma), *(side - 1 for side in maps.shape[-2:]))
     return gaussian_blur2d(maps, (2 * radius + 1, 2 * radius + 1), (sigma, sigma))

@@ -16,7 +16,7 @@ from anomalib_ssl.scoring.choice import Measured, moments_of
 from anomalib_ssl.scoring.fitted import Fitted
 from anomalib_ssl.scoring.gaussian import GaussianDensity
 from anomalib_ssl.scoring.map_part import MapPart
-from anomalib_ssl.scoring.maps import upsample
+from anomalib_ssl.scoring.maps import smooth, upsample
 from anomalib_ssl.scoring.numbers import NUMBERS, image_number
 from anomalib_ssl.scoring.planted import plant
 from anomalib_ssl.scoring.standardizer import Standardizer
@@ -46,11 +46,12 @@ class Scorer(Fitted):
     """Makes maps and scores of evidence, in the way that tells planted defects from sound images best.
 
     Candidates for the map are the parts, enlarged to the image and smoothed. Candidates for the score are the largest
-    value of each map, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, and
-    ``density``, a Gaussian of pooled features. Everything is fitted to the training images. Then images that were held
-    out from training are scored in all ways, and so are copies with planted defects (:mod:`planted`); the candidates
-    with the highest AUROC, a mean over the families of defects, are taken, for score and map separately. No label and
-    no test image has a part in this. The choice travels with the state dict; exported graphs hold nothing else.
+    value of each, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, before
+    it is smoothed, which places defects better and tells images worse; and ``density``, a Gaussian of pooled features.
+    Everything is fitted to the training images. Then images that were held out from training are scored in all ways,
+    and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC, a mean over the
+    families of defects, are taken, for score and map separately. No label and no test image has a part in this. The
+    choice travels with the state dict; exported graphs hold nothing else.
 
     Scores and maps come as ``asinh((x - mean) / deviation)`` over the held-out images: 0 is an ordinary sound image
     (or pixel), 1 about a standard deviation above, and large distances grow as their logarithm. That is monotone, so
@@ -64,7 +65,6 @@ class Scorer(Fitted):
         heat_map: Name of a part, or ``auto``.
         defaults: Score and map where ``auto`` has nothing to choose by.
         density: Density of pooled features, if there are any.
-        sigma: Gaussian smoothing of the maps in pixels.
 
     Attributes:
         chosen: Score and map that are in use.
@@ -84,7 +84,6 @@ class Scorer(Fitted):
         heat_map: str = AUTO,
         defaults: tuple[str, str] | None = None,
         density: GaussianDensity | None = None,
-        sigma: float = 0.0,
     ) -> None:
         super().__init__()
         self.map_names = list(maps)
@@ -93,7 +92,6 @@ class Scorer(Fitted):
         check_choice("score", score, (AUTO, *self.score_names))
         check_choice("heat_map", heat_map, (AUTO, *self.map_names))
         self.size = size
-        self.sigma = sigma
         self.score = score
         self.heat_map = heat_map
         first = defaults or (self.score_names[0], self.map_names[0])
@@ -115,10 +113,10 @@ class Scorer(Fitted):
         self.require_fitted()
         score, shown = self.chosen
         evidence = network(images, self._sources([score], [shown]))
-        maps = {name: self.map(name, evidence) for name in self._maps_of([score], [shown])}
+        maps = {name: self._enlarged(name, evidence) for name in self._maps_of([score], [shown])}
         return InferenceBatch(
             pred_score=self.score_scales[score](self._number(score, maps, evidence)).asinh(),
-            anomaly_map=self.map_scales[shown](maps[shown]).asinh(),
+            anomaly_map=self.map_scales[shown](self._smoothed(shown, maps[shown])).asinh(),
         )
 
     def candidates(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
@@ -129,8 +127,7 @@ class Scorer(Fitted):
 
     def map(self, name: str, evidence: Evidence) -> torch.Tensor:
         """The map of a part, enlarged and smoothed but not standardised, shape (B, 1, H, W)."""
-        part = cast(MapPart, self.maps[name])
-        return upsample(part(evidence[part.source]), self.size, self.sigma)
+        return self._smoothed(name, self._enlarged(name, evidence))
 
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor], network: Network, held_out: Iterable[torch.Tensor] = ()) -> None:
@@ -211,9 +208,16 @@ class Scorer(Fitted):
     def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
         evidence = network(images, self._sources(self.score_names, self.map_names))
-        maps = {name: self.map(name, evidence) for name in self.map_names}
+        maps = {name: self._enlarged(name, evidence) for name in self.map_names}
         numbers = {name: self._number(name, maps, evidence) for name in self.score_names}
-        return numbers | {name: self._thinned(values) for name, values in maps.items()}
+        return numbers | {name: self._thinned(self._smoothed(name, values)) for name, values in maps.items()}
+
+    def _enlarged(self, name: str, evidence: Evidence) -> torch.Tensor:
+        part = cast(MapPart, self.maps[name])
+        return upsample(part(evidence[part.source]), self.size)
+
+    def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
+        return smooth(enlarged, cast(MapPart, self.maps[name]).sigma)
 
     def _number(self, name: str, maps: Mapping[str, torch.Tensor], evidence: Evidence) -> torch.Tensor:
         if self.density is not None and name == DENSITY:

@@ -8,7 +8,8 @@ import torch
 from anomalib_ssl.augmentations import LocalCorruption
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.autoencoder_projection import diagnostics
-from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel, squared_error
+from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
+from anomalib_ssl.scoring import squared_error
 
 PROPERTIES = {
     "fixed_point": ("fixed point", "0", "RMS of f(x) - x"),

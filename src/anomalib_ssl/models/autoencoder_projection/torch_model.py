@@ -9,33 +9,24 @@ from typing import Any
 import torch
 from anomalib.data import InferenceBatch
 
-from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder
 from anomalib_ssl.models.components import ScoredModel
-from anomalib_ssl.scoring import ContrastScale, Evidence, error_scorer
-from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
+from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer
 
 
 class AutoencoderProjectionModel(ScoredModel):
     """Autoencoder and reconstruction error (Bauer et al., Mathematics 2024, 12 (24), 3988).
 
     In training mode the model gives reconstructions. In evaluation mode it gives anomaly maps and scores. That
-    detection is by the reconstruction error of one forward pass is the paper's. The kinds of errors and all that is
-    done with them are this package's choices; neither text nor tables of the paper were available:
-
-    * ``plain``: squared error, mean over channels, smoothed;
-    * ``scaled``: the same divided by what is normal at this contrast, see :class:`~anomalib_ssl.scoring.ContrastScale`;
-    * ``gradient``: multi-scale gradient magnitude dissimilarity of image and reconstruction, smoothed;
-    * ``both``: ``scaled`` and ``gradient``.
+    detection is by the reconstruction error of one forward pass is the paper's. The kinds of errors
+    (:class:`~anomalib_ssl.scoring.RestorationErrors`) and all that is done with them are this package's choices;
+    neither text nor tables of the paper were available.
 
     Args:
         image_size: Height and width in pixels of the images, multiples of 8.
         score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
         heat_map: Candidate for maps, or ``auto``.
         **autoencoder: Arguments of :class:`SDCAutoencoder`.
-
-    Attributes:
-        box_size: Side in pixels of the averaging window: 11 at 256 pixels, 21 at 512.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -58,12 +49,9 @@ class AutoencoderProjectionModel(ScoredModel):
         **autoencoder: Any,
     ) -> None:
         super().__init__()
-        self.box_size = default_box_size(image_size)
         self.autoencoder = SDCAutoencoder(image_size, **autoencoder)
-        # Where errors are not smoothed, a variance still needs neighbours.
-        self.error_scale = ContrastScale(max(self.box_size, 3), PASSES)
-        kinds = {"plain": 1, "scaled": 1, "gradient": 1, "both": 2}
-        self.scorer = error_scorer(kinds, image_size, score, heat_map, ("pixels_both_max", "both"))
+        self.errors = RestorationErrors(image_size)
+        self.scorer = error_scorer(ERRORS, image_size, score, heat_map, ("pixels_both_max", "both"))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Reconstruct images in training mode, score them in evaluation mode.
@@ -89,30 +77,9 @@ class AutoencoderProjectionModel(ScoredModel):
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit the contrast scale, then all else; see :meth:`ScoredModel.fit`."""
         self.scorer.forget()
-        self.error_scale.fit((self.error_map(batch, self.autoencoder(batch)), batch, batch) for batch in images)
+        self.errors.fit((batch, self.autoencoder(batch)) for batch in images)
         super().fit(images, held_out)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Reconstruct images (B, 3, H, W) in [0, 1], and compare them."""
         return self.errors(images, self.autoencoder(images), names)
-
-    def errors(self, images: torch.Tensor, reconstruction: torch.Tensor, names: frozenset[str]) -> Evidence:
-        """Errors of reconstructions (B, 3, H, W) of all kinds that are wanted, shape (B, K, H, W)."""
-        errors = {"plain": self.error_map(images, reconstruction)}
-        if names & {"scaled", "both"}:
-            errors["scaled"] = self.error_scale(errors["plain"], images, images)
-        if names & {"gradient", "both"}:
-            distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(reconstruction))
-            errors["gradient"] = box_filter(distance, self.box_size, PASSES)
-        if "both" in names:
-            errors["both"] = torch.cat([errors["scaled"], errors["gradient"]], dim=1)
-        return errors
-
-    def error_map(self, images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-        """Smoothed squared error of reconstructions (B, 3, H, W), shape (B, 1, H, W); it needs no statistics."""
-        return box_filter(squared_error(images, reconstruction), self.box_size, PASSES)
-
-
-def squared_error(images: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Squared difference of two batches of images (B, C, H, W), the mean over the channels, shape (B, 1, H, W)."""
-    return (images - reconstruction).square().mean(dim=1, keepdim=True)

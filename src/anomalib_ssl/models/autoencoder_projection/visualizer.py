@@ -19,7 +19,7 @@ from anomalib.visualization.image.functional import (
 from lightning.pytorch import Trainer
 from PIL import Image
 
-from anomalib_ssl.models.autoencoder_projection.torch_model import squared_error
+from anomalib_ssl.scoring import squared_error
 
 
 class ReconstructionVisualizer(ImageVisualizer):

@@ -48,7 +48,9 @@ def feature_scorer(
             "normed_places": Places(FEATURES, shape, contrast=False),
         }
     maps |= {"gradcam": GradCam(LAST, density), **(own or {})}
-    return Scorer(maps, image_size, score, heat_map, density=density, sigma=map_sigma)
+    for part in maps.values():
+        part.sigma = map_sigma
+    return Scorer(maps, image_size, score, heat_map, density=density)
 
 
 def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[str]) -> Evidence:

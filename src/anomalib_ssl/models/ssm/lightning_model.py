@@ -16,6 +16,8 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
+from anomalib_ssl.augmentations import LocalCorruption
+from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.ssm.loss import SSMLoss
@@ -40,8 +42,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     A conditional autoencoder learns to restore normal images, and their masks, from images in which random square cells
     are blanked. To score an image, each of its cells is hidden once at every cell size, and the restorations are
-    compared with it in multi-scale gradient magnitude similarity; progressive mask refinement then uncovers what was
-    restored well and restores the rest anew, with more of the image to go by.
+    compared with it; progressive mask refinement may then uncover what was restored well and restore the rest anew,
+    with more of the image to go by.
 
     The datamodule's ``train_batch_size`` is the number of images per update; each passes through the network
     ``num_masks`` times, in one batch. 8 suits images of 256 pixels.
@@ -51,8 +53,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
     loss and its weights but ``l2_weight``, ``lr``, the L2 penalty, when the learning rate falls, the number of passes,
     the threshold (brought to our range of maps), ``refinement_ratio``, the size of a block and ``map_sigma``. This
     package's choices: ``l2_weight``, the image size, the budget and the batch size, the masked images of an update in
-    one batch, the largest value of the map as the score of an image, ``uncovered_error`` other than ``zero``, and what
-    ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
+    one batch, ``corruption``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and
+    what ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
 
     Args:
         widths: Channels of the network's stages, from fine to coarse; each but the first halves the resolution. With
@@ -63,7 +65,9 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         num_masks: Number of masks that share the cells of an image; each hides one part in so many.
         l2_weight: Weight of the squared error of the restored image in the loss; 1 in the code.
         mask_weight: Weight of the squared error of the restored masks.
-        refinement_passes: Number of passes of the refinement; 1 for none.
+        corruption: What is done to images before cells are hidden, while the clean image is asked for: what is seen of
+            a defect shall not be copied. ``p=0`` for nothing, as in the code.
+        refinement_passes: Number of passes of the refinement; 1 for none, 2 in the code.
         refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
         refinement_ratio: Share of such pixels above which a block, as large as the largest cell, is uncovered.
         initial_masks: ``random`` partitions into ``num_masks``, or ``checkerboard`` pairs, with which scoring takes two
@@ -73,10 +77,12 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
             the authors' code, with which images uncovered completely all score 0.
         map_sigma: Gaussian smoothing of the map in pixels of the image as it is scored; 0 for none.
         inference_precision: ``float32``, or ``bfloat16`` for restoring under autocast. Exported graphs use float32.
-        score: How images are scored: ``auto`` for what tells defects planted in held-out images best, or a map's
-            ``_max``, ``_top`` or ``_mean``. ``refined_max`` is that of this package before it chose.
-        heat_map: How defects are located: ``auto``, chosen likewise; ``refined``, ``gradient`` or ``colour``; or one of
-            them standardised pixel by pixel by the training images, as in ``pixels_gradient``.
+        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, or ``auto`` for what tells defects
+            planted in held-out images best. What scored best where it was measured is the default
+            (docs/results/ssm.md).
+        heat_map: How defects are located: ``refined`` as in the code; ``plain``, ``scaled``, ``gradient`` or ``both``
+            errors of the first pass; one of them standardised pixel by pixel by the training images, as in
+            ``pixels_both``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Raises:
@@ -113,21 +119,23 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         num_masks: int = 3,
         l2_weight: float = 10.0,
         mask_weight: float = 1.0,
-        refinement_passes: int = 2,
+        corruption: LocalCorruption = LocalCorruption(p=0.6),
+        refinement_passes: int = 1,
         refinement_threshold: float = 0.0157,
         refinement_ratio: float = 0.8,
         initial_masks: Literal["random", "checkerboard"] = "random",
         uncovered_error: Literal["zero", "kept", "lowest"] = "lowest",
         map_sigma: float = 7.0,
         inference_precision: Literal["float32", "bfloat16"] = "float32",
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "pixels_both_max",
+        heat_map: str = "pixels_refined",
         **training: Any,
     ) -> None:
         super().__init__(**training)
         check_number("lr", lr, 1e-12)
         self.lr = lr
         self.num_masks = num_masks
+        self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.loss = SSMLoss(l2_weight, mask_weight)
         with self.drawing_weights():
             self.model: SSMModel = SSMModel(
@@ -146,15 +154,24 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
                 heat_map=heat_map,
             )
 
+    def setup(self, stage: str) -> None:
+        """Refuse images that cannot be corrupted before training starts."""
+        super().setup(stage)
+        if stage == "fit":
+            # Sampling checks the sizes; a generator of its own leaves the run's random numbers alone.
+            self.corruption.sample((2, 3, *self.size), generator=torch.Generator())
+
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Hide every pixel of a batch of normal images once, and restore it."""
+        """Hide every pixel of a batch of normal images once, and restore it though what is seen may be corrupted."""
         del args, kwargs
         images: torch.Tensor = batch.image  # type: ignore[assignment]
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            seen, _ = self.corruption(images)
         size = (images.shape[-2], images.shape[-1])
         masks = random_masks(size, self.model.cells, self.num_masks, images.device)
         shown = masks.expand(-1, len(images), -1, -1, -1)
         # All masks in one batch: batch norm then sees what it will see when an image is scored.
-        restored, restored_masks = self.model((images * shown).flatten(0, 1), shown.flatten(0, 1))
+        restored, restored_masks = self.model((seen * shown).flatten(0, 1), shown.flatten(0, 1))
         terms = self.loss(
             images, restored.unflatten(0, shown.shape[:2]), restored_masks.unflatten(0, shown.shape[:2]), masks
         )

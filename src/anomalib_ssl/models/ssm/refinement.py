@@ -84,7 +84,7 @@ class ProgressiveRefinement(nn.Module):
 
     Example:
         >>> import torch
-        >>> refinement = ProgressiveRefinement((32, 32), cells=(4, 8))
+        >>> refinement = ProgressiveRefinement((32, 32), cells=(4, 8), refinement_passes=2)
         >>> images = torch.zeros(2, 3, 32, 32)
         >>> first, second = refinement.passes(images, lambda images, masks: images)  # restored perfectly
         >>> first.uncovered.mean(), second.uncovered.mean()
@@ -99,7 +99,7 @@ class ProgressiveRefinement(nn.Module):
         size: tuple[int, int],
         cells: Sequence[int],
         num_masks: int = 3,
-        refinement_passes: int = 2,
+        refinement_passes: int = 1,
         refinement_threshold: float = 0.0157,
         refinement_ratio: float = 0.8,
         initial_masks: Literal["random", "checkerboard"] = "random",

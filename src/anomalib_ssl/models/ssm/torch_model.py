@@ -3,7 +3,7 @@
 
 """SSM as a torch model: restores masked images in training, scores images by refinement in evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,7 @@ from anomalib_ssl.models.components import ScoredModel
 from anomalib_ssl.models.ssm.masking import scaled_cells
 from anomalib_ssl.models.ssm.network import ConditionalAutoencoder
 from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement, RefinementPass
-from anomalib_ssl.scoring import Evidence, error_scorer
-from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
+from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer
 
 
 class SSMModel(ScoredModel):
@@ -22,8 +21,8 @@ class SSMModel(ScoredModel):
 
     In training mode it restores masked images and their masks. In evaluation mode it scores whole images by how their
     hidden parts are restored; the restored masks take no part. ``refined`` errors are the paper's, of progressive mask
-    refinement. ``gradient`` and ``colour`` errors are those of the first pass, gradient magnitude dissimilarity for
-    each cell size and squared difference, which cost half the time: this package's choice.
+    refinement. The others are those of the first pass alone, see :class:`~anomalib_ssl.scoring.RestorationErrors`, its
+    restorations averaged over cell sizes: this package's choice.
 
     Args:
         size: Height H and width W of the images in pixels: multiples of the network's stride (16 with five widths), of
@@ -56,8 +55,8 @@ class SSMModel(ScoredModel):
         size: tuple[int, int] = (256, 256),
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         cell_sizes: Sequence[int] = (4, 8, 16),
-        score: str = "auto",
-        heat_map: str = "auto",
+        score: str = "pixels_both_max",
+        heat_map: str = "pixels_refined",
         **refinement: Any,
     ) -> None:
         super().__init__()
@@ -65,9 +64,9 @@ class SSMModel(ScoredModel):
         check_sides(size, self.network.stride)
         self.cells = scaled_cells(cell_sizes, size)
         self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
-        self.box_size = default_box_size(size)
-        kinds = {"refined": 1, "gradient": len(self.cells), "colour": 1}
-        self.scorer = error_scorer(kinds, size, score, heat_map, ("refined_max", "refined"))
+        self.errors = RestorationErrors(size)
+        kinds = {"refined": 1, **ERRORS}
+        self.scorer = error_scorer(kinds, size, score, heat_map, ("pixels_both_max", "pixels_refined"))
 
     def forward(
         self, images: torch.Tensor, masks: torch.Tensor | None = None
@@ -98,12 +97,19 @@ class SSMModel(ScoredModel):
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Restore images (B, 3, H, W) in [0, 1], and compare them; refined only where that is wanted."""
         first, *others = self.refinement.passes(images, self.network.restore, None if "refined" in names else 1)
-        colour = (first.restored - images).square().mean(dim=(0, 2)).unsqueeze(1)
-        return {
-            "refined": [first, *others][-1].anomaly_map,
-            "gradient": box_filter(first.errors.squeeze(2).transpose(0, 1), self.box_size, PASSES),
-            "colour": box_filter(colour, self.box_size, PASSES),
-        }
+        errors = self.errors(images, first.restored.mean(dim=0), names)
+        return {"refined": [first, *others][-1].anomaly_map, **errors}
+
+    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
+        """Fit the contrast scale, then all else; see :meth:`ScoredModel.fit`."""
+        self.scorer.forget()
+        self.errors.fit((batch, self.restore(batch)) for batch in images)
+        super().fit(images, held_out)
+
+    def restore(self, images: torch.Tensor) -> torch.Tensor:
+        """Restore every pixel of images (B, 3, H, W) in [0, 1] where it is hidden, and average over cell sizes."""
+        first = next(self.refinement.passes(images, self.network.restore, 1))
+        return first.restored.mean(dim=0)
 
     @torch.no_grad()
     def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:

@@ -1,0 +1,91 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How far restorations are from their images: what models that restore or reconstruct are scored by."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
+from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
+from anomalib_ssl.scoring.contrast_scale import ContrastScale
+
+ERRORS: Mapping[str, int] = {"plain": 1, "scaled": 1, "gradient": 1, "both": 2}
+"""Kinds of errors, and how many channels each has."""
+
+
+class RestorationErrors(nn.Module):
+    """Compare images with their restorations in four ways.
+
+    * ``plain``: squared error, mean over channels, smoothed;
+    * ``scaled``: the same divided by what is normal at this contrast, see :class:`~anomalib_ssl.scoring.ContrastScale`;
+    * ``gradient``: multi-scale gradient magnitude dissimilarity, smoothed;
+    * ``both``: ``scaled`` and ``gradient``.
+
+    All but the gradients' similarity itself is this package's choice.
+
+    Args:
+        size: Height and width in pixels of the images, multiples of 8.
+
+    Attributes:
+        box_size: Side in pixels of the averaging window: 11 at 256 pixels, 21 at 512.
+        scale: What is normal at a contrast; ``scaled`` and ``both`` need it to be fitted.
+
+    Example:
+        >>> import torch
+        >>> errors, images = RestorationErrors((32, 32)), torch.rand(2, 3, 32, 32)
+        >>> errors.fit([(images, 0.9 * images)])
+        >>> {name: tuple(error.shape) for name, error in errors(images, images, frozenset({"both"})).items()}
+        {'plain': (2, 1, 32, 32), 'scaled': (2, 1, 32, 32), 'gradient': (2, 1, 32, 32), 'both': (2, 2, 32, 32)}
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.box_size = default_box_size(size)
+        # Where errors are not smoothed, a variance still needs neighbours.
+        self.scale = ContrastScale(max(self.box_size, 3), PASSES)
+
+    def forward(
+        self, images: torch.Tensor, restored: torch.Tensor, names: frozenset[str] = frozenset(ERRORS)
+    ) -> dict[str, torch.Tensor]:
+        """Compare images (B, 3, H, W) with restorations of the same shape.
+
+        Args:
+            images: Values in [0, 1].
+            restored: Their restorations.
+            names: The kinds that are wanted; ``plain``, and what others are made of, are given in any case.
+
+        Returns:
+            Errors (B, K, H, W) by name.
+
+        Raises:
+            NotFittedError: If ``scaled`` errors are wanted and :meth:`fit` has not run.
+        """
+        errors = {"plain": self.plain(images, restored)}
+        if names & {"scaled", "both"}:
+            errors["scaled"] = self.scale(errors["plain"], images, images)
+        if names & {"gradient", "both"}:
+            distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(restored))
+            errors["gradient"] = box_filter(distance, self.box_size, PASSES)
+        if "both" in names:
+            errors["both"] = torch.cat([errors["scaled"], errors["gradient"]], dim=1)
+        return errors
+
+    def plain(self, images: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
+        """Smoothed squared error of restorations (B, 3, H, W), shape (B, 1, H, W); it needs no statistics."""
+        return box_filter(squared_error(images, restored), self.box_size, PASSES)
+
+    def fit(self, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Learn from normal images (B, 3, H, W) and their restorations how large errors are at which contrast.
+
+        Raises:
+            ValueError: If there are no images, or restorations are not finite.
+        """
+        self.scale.fit((self.plain(images, restored), images, images) for images, restored in pairs)
+
+
+def squared_error(images: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
+    """Squared difference of two batches of images (B, C, H, W), the mean over the channels, shape (B, 1, H, W)."""
+    return (images - restored).square().mean(dim=1, keepdim=True)
