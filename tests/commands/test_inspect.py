@@ -141,7 +141,7 @@ def test_numbers_of_ssm(checkpoint, mvtec_root, run):
     file = mvtec_root / "plate/test/spot/001.png"
     rows = rows_of(run(file, "--ckpt_path", checkpoint("SSM"))[1])
     model = load_checkpoint(checkpoint("SSM"))
-    passes = model.model.refine(model.pre_processor(read_image(file)[None]))
+    passes = model.model.refine(model.model.exposure(model.pre_processor(read_image(file)[None])))
     assert sorted(rows) == ["1", "2"]
     for one, (_, values) in zip(passes, sorted(rows.items()), strict=True):
         hidden = one.uncovered == 0
@@ -207,7 +207,7 @@ def test_stages_of_the_local_augmentation(checkpoint, mvtec_root):
     model, images = load_checkpoint(checkpoint("DynamicLocalAugmentation")), plates(mvtec_root)
     inspection = inspected(model, images)
     with torch.no_grad():
-        distances = model.model.distance(model.model.measure(images)[0])
+        distances = model.model.distance(model.model.measure(model.model.exposure(images))[0])
     shown = [column for column in inspection.columns if column.title.startswith("distance")]
     for row, column, expected in zip(inspection.numbers, shown, distances, strict=True):
         torch.testing.assert_close(column.pictures, expected)

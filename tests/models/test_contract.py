@@ -34,7 +34,7 @@ SMALL = {
     "CutPastePatch": {"backbone": "test_resnet", "crop_size": 32, "window_size": 32, "stride": 16, "dense": "windows"},
     "DynamicLocalAugmentation": {"backbone": "test_resnet", "mc_samples": 2},
     "NSA": {"backbone": "test_resnet"},
-    "SSM": {"widths": [4, 8, 8]},
+    "SSM": {"widths": [4, 8, 8], "refinement_passes": 2},
     "STSSAD": {"backbone": "test_resnet", "num_starts": 1, "outer_batch_size": 4},
 }
 """Arguments that make each model small enough for a test."""

@@ -40,13 +40,15 @@ def inspect(model: AutoencoderProjectionModel, corruption: LocalCorruption, imag
     Returns:
         Of either image, restoration, error and map; means and quantiles of all properties over the images.
     """
-    images = model.exposure(images)
-    corrupted, masks = corruption(images.clamp(max=1))
+    corrupted, masks = corruption(images)
 
     def answer(shown: torch.Tensor, title: str) -> list[Column]:
-        restored = model.autoencoder(shown)
+        exposed = model.exposure(shown)
+        restored = model.autoencoder(exposed)
+        scored = model.compare(exposed, restored)
+        # As bright as the image that it is shown beside.
+        restored = restored / model.exposure.gain(shown)
         error = squared_error(shown, restored).sqrt()
-        scored = model.compare(shown, restored)
         return [Column("restored", restored), Column("error", error), scored_map(shown, scored, title)]
 
     columns = [Column("input", images), *answer(images, "map")]
