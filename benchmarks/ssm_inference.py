@@ -28,15 +28,18 @@ from anomalib_ssl.models.ssm import RefinementPass, SSMModel
 from anomalib_ssl.models.ssm.refinement import Restore
 
 REFERENCE = "2 passes"
-# Under the names that the model itself has for them.
+TWO = {"refinement_passes": 2}
+BFLOAT16 = {"inference_precision": "bfloat16"}
+BOARDS = {"initial_masks": "checkerboard"}
+# Under the names that the model itself has for them; it makes one pass unless told otherwise.
 WAYS: dict[str, dict[str, Any]] = {
-    REFERENCE: {},
-    "2 passes, bfloat16": {"inference_precision": "bfloat16"},
-    "2 passes, checkerboards": {"initial_masks": "checkerboard"},
-    "2 passes, checkerboards, bfloat16": {"initial_masks": "checkerboard", "inference_precision": "bfloat16"},
-    "1 pass": {"refinement_passes": 1},
-    "1 pass, bfloat16": {"refinement_passes": 1, "inference_precision": "bfloat16"},
-    "1 pass, checkerboards": {"refinement_passes": 1, "initial_masks": "checkerboard"},
+    REFERENCE: TWO,
+    "2 passes, bfloat16": TWO | BFLOAT16,
+    "2 passes, checkerboards": TWO | BOARDS,
+    "2 passes, checkerboards, bfloat16": TWO | BOARDS | BFLOAT16,
+    "1 pass": {},
+    "1 pass, bfloat16": BFLOAT16,
+    "1 pass, checkerboards": BOARDS,
     "3 passes": {"refinement_passes": 3},
 }
 COLUMNS = (
