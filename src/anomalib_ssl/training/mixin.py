@@ -52,9 +52,9 @@ class SelfSupervisedMixin(Base):
     """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
 
     A model takes its own arguments and hands ``**training`` on to this constructor; then it draws its weights inside
-    :meth:`drawing_weights` and assigns its torch model to ``self.model``. That model has ``fit(images)``, which
-    estimates what scoring needs, and gives an ``InferenceBatch`` in evaluation mode. Besides, a model implements
-    ``training_step`` and ``configure_optimizers``.
+    :meth:`drawing_weights` and assigns its torch model to ``self.model``. That model has ``fit(images, held_out)``,
+    which estimates what scoring needs, and an ``exposure`` through which it sees what it scores; it gives an
+    ``InferenceBatch`` in evaluation mode. Besides, a model implements ``training_step`` and ``configure_optimizers``.
 
     Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
     subclasses; hence a mixin rather than a common base class.

@@ -50,11 +50,11 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     The paper's full text was not at hand: this follows its abstract and figure 1, and the authors' code, which is for
     retinal images of 128 pixels. From the code: the network, ``cell_sizes`` relative to the image, ``num_masks``, the
-    loss and its weights but ``l2_weight``, ``lr``, the L2 penalty, when the learning rate falls, the number of passes,
-    the threshold (brought to our range of maps), ``refinement_ratio``, the size of a block and ``map_sigma``. This
-    package's choices: ``l2_weight``, the image size, the budget and the batch size, the masked images of an update in
-    one batch, ``corruption``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and
-    what ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
+    loss and its weights but ``l2_weight``, ``lr``, the L2 penalty, when the learning rate falls, the threshold (brought
+    to our range of maps), ``refinement_ratio``, the size of a block and ``map_sigma``. This package's choices:
+    ``l2_weight``, the image size, the budget and the batch size, the masked images of an update in one batch,
+    ``corruption``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and what
+    ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
 
     Args:
         widths: Channels of the network's stages, from fine to coarse; each but the first halves the resolution. With
