@@ -128,7 +128,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         map_sigma: float = 7.0,
         inference_precision: Literal["float32", "bfloat16"] = "float32",
         score: str = "pixels_both_max",
-        heat_map: str = "pixels_refined",
+        heat_map: str = "pixels_both",
         **training: Any,
     ) -> None:
         super().__init__(**training)

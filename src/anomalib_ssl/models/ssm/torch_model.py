@@ -56,7 +56,7 @@ class SSMModel(ScoredModel):
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         cell_sizes: Sequence[int] = (4, 8, 16),
         score: str = "pixels_both_max",
-        heat_map: str = "pixels_refined",
+        heat_map: str = "pixels_both",
         **refinement: Any,
     ) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class SSMModel(ScoredModel):
         self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
         self.errors = RestorationErrors(size)
         kinds = {"refined": 1, **ERRORS}
-        self.scorer = error_scorer(kinds, size, score, heat_map, ("pixels_both_max", "pixels_refined"))
+        self.scorer = error_scorer(kinds, size, score, heat_map, ("pixels_both_max", "pixels_both"))
 
     def forward(
         self, images: torch.Tensor, masks: torch.Tensor | None = None
