@@ -77,6 +77,15 @@ def test_planted_defect_is_found_and_the_rest_uncovered_for_good():
     assert passes[-1].anomaly_map[0].max() == 0
 
 
+def test_restoring_alone_gives_what_the_first_pass_compares():
+    images = with_defect(clean_image()).repeat(2, 1, 1, 1)
+    refinement, smoother = make(), Smoother()
+    first = next(refinement.passes(images, smoother))
+    assert torch.equal(refinement.restored(images, smoother), first.restored)
+    with pytest.raises(ValueError, match=r"must be of shape \(B, 3, 64, 64\)"):
+        refinement.restored(images[..., :32], smoother)
+
+
 def test_maps_are_as_specified():
     """Pass by pass against a direct computation, for a network that is neither perfect nor constant."""
     images, refinement = (

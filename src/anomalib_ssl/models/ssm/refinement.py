@@ -183,6 +183,18 @@ class ProgressiveRefinement(nn.Module):
             yield result
             uncovered = uncovered.maximum(self._restored_well(result.anomaly_map))
 
+    def restored(self, images: torch.Tensor, restore: Restore) -> torch.Tensor:
+        """Restore every pixel of images (B, 3, H, W) in [0, 1] where it is hidden, once at each scale.
+
+        That is what the first pass of :meth:`passes` restores, without its comparison.
+
+        Returns:
+            Shape (K, B, 3, H, W).
+        """
+        self.check_images(images)
+        images, masks = images.float(), self.masks[0].expand(-1, -1, len(images), -1, -1, -1)
+        return compose(images, self._restore(images, masks, restore), masks)
+
     def check_images(self, images: torch.Tensor) -> None:
         """Raise unless images are of the size that there are masks for.
 

@@ -96,7 +96,9 @@ class SSMModel(ScoredModel):
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Restore images (B, 3, H, W) in [0, 1], and compare them; refined only where that is wanted."""
-        first, *others = self.refinement.passes(images, self.network.restore, None if "refined" in names else 1)
+        if "refined" not in names:
+            return self.errors(images, self.restore(images), names)
+        first, *others = self.refinement.passes(images, self.network.restore)
         errors = self.errors(images, first.restored.mean(dim=0), names)
         return {"refined": [first, *others][-1].anomaly_map, **errors}
 
@@ -108,8 +110,7 @@ class SSMModel(ScoredModel):
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
         """Restore every pixel of images (B, 3, H, W) in [0, 1] where it is hidden, and average over cell sizes."""
-        first = next(self.refinement.passes(images, self.network.restore, 1))
-        return first.restored.mean(dim=0)
+        return self.refinement.restored(images, self.network.restore).mean(dim=0)
 
     @torch.no_grad()
     def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:
