@@ -15,6 +15,7 @@ from anomalib_ssl.models.dynamic_local_augmentation.loss import (
     dense_loss,
     draw_partners,
     global_loss,
+    local_loss,
     match_places,
     negative_loss,
 )
@@ -95,22 +96,41 @@ def test_negative_loss_leaves_unchanged_images_out():
     assert torch.equal(predicted.grad, torch.zeros(3, 8))
 
 
+def test_local_loss_equals_a_loop_over_places():
+    normal, augmented = (Projection(rand(2, 4, 3, 3, seed=n), rand(2, 4, 3, 3, seed=n + 9)) for n in (0, 1))
+    # Places of 2 x 2 pixels: one is changed, one in half, one by a quarter, which counts for neither.
+    masks = torch.zeros(2, 1, 6, 6, dtype=torch.bool)
+    masks[0, 0, :2, :2] = True
+    masks[0, 0, 2, 2:4] = True
+    masks[1, 0, 5, 5] = True
+    likeness = -0.5 * (
+        negative_cosine(normal.predicted, augmented.projected) + negative_cosine(augmented.predicted, normal.projected)
+    )
+    changed, border = [(0, 0, 0), (0, 1, 1)], (1, 2, 2)
+    others = [place for place in np.ndindex(2, 3, 3) if place not in [*changed, border]]
+    expected = np.mean([likeness[place] for place in changed]) - np.mean([likeness[place] for place in others])
+    assert float(local_loss(normal, augmented, masks)) == pytest.approx(expected, abs=1e-6)
+    unchanged = float(local_loss(normal, augmented, torch.zeros_like(masks)))
+    assert unchanged == pytest.approx(-likeness.mean(), abs=1e-6)
+
+
 def test_total_is_the_weighted_sum_and_negatives_are_compared_with_first_views():
     both = Projection(rand(8, 6, seed=0), rand(8, 6, seed=1))
     places, features = Projection(rand(8, 6, 2, 2, seed=2), rand(8, 6, 2, 2, seed=3)), rand(8, 5, 2, 2, seed=4)
     changed = torch.tensor([True, True, False, True])
-    views = TrainingViews(torch.zeros(12, 3, 8, 8), changed)
-    loss = ContrastiveLoss(0.3, 0.7)
-    terms = loss(Embeddings(both, features, places, both), views)
+    views = TrainingViews(torch.zeros(12, 3, 8, 8), changed.view(-1, 1, 1, 1).expand(-1, -1, 8, 8))
+    loss = ContrastiveLoss(0.3, 0.7, 0.2)
+    terms = loss(Embeddings(both, features, places, both, places), views)
     parts = terms.parts
     assert float(terms.total) == pytest.approx(
-        float(parts["global"] + 0.3 * parts["dense"] + 0.7 * parts["negative"]), abs=1e-6
+        float(parts["global"] + 0.3 * parts["dense"] + 0.7 * parts["negative"] + 0.2 * parts["local"]), abs=1e-6
     )
     first, second = both.halves()
     assert torch.equal(first.projected, both.projected[:4])
     assert torch.equal(parts["negative"], negative_loss(first, second, changed))
     assert torch.equal(parts["dense"], dense_loss(*places.halves(), features[:4], features[4:]))
-    alone = loss(Embeddings(both, None, None, None), TrainingViews(torch.zeros(8, 3, 8, 8), None))
+    assert torch.equal(parts["local"], local_loss(*places.halves(), views.masks))
+    alone = loss(Embeddings(both, None, None, None, None), TrainingViews(torch.zeros(8, 3, 8, 8), None))
     assert list(alone.parts) == ["global"]
     assert torch.equal(alone.total, alone.parts["global"])
 
@@ -128,6 +148,22 @@ def test_first_views_meet_second_ones_and_their_augmented_versions():
     )
     assert embeddings.dense.projected.shape == (6, 128, 14, 14)
     torch.testing.assert_close(embeddings.dense_features, F.adaptive_avg_pool2d(maps[:6], 14))
+    assert embeddings.local is None
+
+
+def test_places_of_first_views_meet_those_of_their_augmented_versions():
+    torch.manual_seed(0)
+    model = DynamicLocalAugmentationModel(
+        image_size=(64, 64), backbone="test_resnet", mc_samples=0, use_negative=False, use_local=True
+    )
+    pooled, maps = rand(9, 96, seed=1), rand(9, 48, 14, 14, seed=2)
+    model.encoder.forward = lambda _: (pooled, maps)
+    embeddings = model(torch.rand(9, 3, 64, 64))
+    assert embeddings.negative is None
+    places = model.dense_head(maps)
+    torch.testing.assert_close(embeddings.dense.projected, places.projected[:6])
+    torch.testing.assert_close(embeddings.local.predicted, torch.cat([places.predicted[:3], places.predicted[6:]]))
+    torch.testing.assert_close(embeddings.dense_features, maps[:6])
 
 
 def test_heads_have_the_layers_they_claim():

@@ -65,6 +65,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             images; 0 leaves the branch out.
         negative_weight: Weight of the loss that makes features of an image and its locally augmented counterpart
             unlike; 0 leaves the branch out.
+        local_weight: Weight of the loss that makes features of places unlike where the counterpart is changed, and
+            alike elsewhere; 0 leaves it out.
         views: How the views are made.
         local: How the negatives are made. Sizes in pixels are those of the image, of which a view is a part.
         score_layers: Stages that are scored.
@@ -121,6 +123,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         weight_decay: float = 5e-4,
         dense_weight: float = 0.1,
         negative_weight: float = 0.5,
+        local_weight: float = 0.0,
         views: GlobalViews = GlobalViews(),
         local: LocalAugmentation = LocalAugmentation(),
         score_layers: Sequence[str] = ("layer1", "layer2", "layer3"),
@@ -142,12 +145,13 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         self.mc_masks = mc_masks
         self.views = from_mapping(GlobalViews, views, "views")
         self.local = from_mapping(LocalAugmentation, local, "local")
-        self.loss = ContrastiveLoss(dense_weight, negative_weight)
+        self.loss = ContrastiveLoss(dense_weight, negative_weight, local_weight)
         with self.drawing_weights():
             self.model: DynamicLocalAugmentationModel = DynamicLocalAugmentationModel(
                 self.size,
                 use_dense=dense_weight > 0,
                 use_negative=negative_weight > 0,
+                use_local=local_weight > 0,
                 mu_mode=mu_mode,
                 feature_norm=feature_norm,
                 score_norm=score_norm,
@@ -199,7 +203,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         # In full precision, so that pixels outside of the rectangles stay as they are.
         with torch.autocast(images.device.type, enabled=False):
             first, second = self.views(images), self.views(images)
-            if self.model.negative_head is None:
+            if not self.model.augments:
                 return TrainingViews(torch.cat([first, second]), None)
             local = self.local
             if local.reference_size is not None:
@@ -207,7 +211,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
                 share = min(first.shape[-2:]) / min(images.shape[-2:])
                 local = replace(local, reference_size=local.reference_size * share)
             negatives, masks = local(first)
-            return TrainingViews(torch.cat([first, second, negatives]), masks.flatten(1).any(dim=1))
+            return TrainingViews(torch.cat([first, second, negatives]), masks)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD, its rate in proportion to the images per update, decayed to zero along a cosine."""

@@ -11,11 +11,15 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.models.dynamic_local_augmentation.heads import Projection
+from anomalib_ssl.models.dynamic_local_augmentation.pooling import average_pool
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import Embeddings
 from anomalib_ssl.models.dynamic_local_augmentation.views import TrainingViews
 
 OTHER_IMAGE = 0.5
 """Probability that a view shall be like one of another image of the batch, rather than of its own."""
+
+COVERED = 0.5
+"""Share of a place that is changed from which on its features shall be unlike those before."""
 
 
 class LossTerms(NamedTuple):
@@ -23,7 +27,7 @@ class LossTerms(NamedTuple):
 
     Attributes:
         total: The weighted sum.
-        parts: The terms in use by name, before they are weighted: ``global``, ``dense`` and ``negative``.
+        parts: The terms in use by name, before they are weighted: ``global``, ``dense``, ``negative`` and ``local``.
     """
 
     total: torch.Tensor
@@ -31,23 +35,26 @@ class LossTerms(NamedTuple):
 
 
 class ContrastiveLoss(nn.Module):
-    """The weighted sum of three losses: ``L = L_global + dense_weight * L_dense + negative_weight * L_negative``.
+    """The weighted sum of four losses.
 
-    Weights of 1, 0.1 and 0.5 are told by a secondary note on the paper.
+    ``L = L_global + dense_weight * L_dense + negative_weight * L_negative + local_weight * L_local``, of which a
+    secondary note on the paper tells the first three, with weights of 1, 0.1 and 0.5; the last is this package's.
 
     Args:
         dense_weight: Weight of the positives of places; they need embeddings with a dense branch.
         negative_weight: Weight of the locally augmented negatives; they need embeddings with a negative branch.
+        local_weight: Weight of negatives and positives of places; they need embeddings with a local branch.
 
     Raises:
         ValueError: If a weight is negative.
     """
 
-    def __init__(self, dense_weight: float = 0.1, negative_weight: float = 0.5) -> None:
+    def __init__(self, dense_weight: float = 0.1, negative_weight: float = 0.5, local_weight: float = 0.0) -> None:
         super().__init__()
-        check_number("dense_weight", dense_weight, 0)
-        check_number("negative_weight", negative_weight, 0)
-        self.weights = {"global": 1.0, "dense": dense_weight, "negative": negative_weight}
+        weights = {"dense": dense_weight, "negative": negative_weight, "local": local_weight}
+        for name, weight in weights.items():
+            check_number(f"{name}_weight", weight, 0)
+        self.weights = {"global": 1.0, **weights}
 
     def forward(self, embeddings: Embeddings, views: TrainingViews) -> LossTerms:
         """Compare views of normal images with each other and with their augmented counterparts.
@@ -56,7 +63,7 @@ class ContrastiveLoss(nn.Module):
 
         Args:
             embeddings: What the network makes of the views.
-            views: The views; which of them are really augmented decides on the negatives.
+            views: The views; where they are really augmented decides on the negatives.
         """
         device = views.images.device
         with torch.autocast(device.type, enabled=False):
@@ -64,8 +71,10 @@ class ContrastiveLoss(nn.Module):
             parts = {"global": global_loss(first, second, draw_partners(len(first.projected), device))}
             if embeddings.dense is not None and embeddings.dense_features is not None:
                 parts["dense"] = dense_loss(*embeddings.dense.halves(), *embeddings.dense_features.chunk(2))
-            if embeddings.negative is not None and views.changed is not None:
-                parts["negative"] = negative_loss(*embeddings.negative.halves(), views.changed)
+            if embeddings.negative is not None and views.masks is not None:
+                parts["negative"] = negative_loss(*embeddings.negative.halves(), views.masks.flatten(1).any(dim=1))
+            if embeddings.local is not None and views.masks is not None:
+                parts["local"] = local_loss(*embeddings.local.halves(), views.masks)
             total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return LossTerms(total, parts)
 
@@ -156,3 +165,27 @@ def negative_loss(normal: Projection, augmented: Projection, changed: torch.Tens
     """
     there, back = cosine(normal.predicted, augmented.projected), cosine(augmented.predicted, normal.projected)
     return 0.5 * ((there + back) * changed).sum() / changed.sum().clamp(min=1)
+
+
+def local_loss(normal: Projection, augmented: Projection, masks: torch.Tensor) -> torch.Tensor:
+    """Symmetric cosine of each place before and after augmentation: small where it is changed, large elsewhere.
+
+    That tells the network which places are changed, where :func:`negative_loss` tells it which images are. It is this
+    package's choice. Places at the border of a change count for neither.
+
+    Args:
+        normal: Of the images, (B, D, h, w).
+        augmented: Of their augmented counterparts, likewise.
+        masks: What is changed, boolean, (B, 1, H, W).
+
+    Returns:
+        The mean over places that are changed less the mean over places that are not, each 0 if there are none.
+    """
+    there, back = cosine(normal.predicted, augmented.projected), cosine(augmented.predicted, normal.projected)
+    likeness = 0.5 * (there + back)
+    share = average_pool(masks.float(), *likeness.shape[-2:]).squeeze(1)
+
+    def mean_over(chosen: torch.Tensor) -> torch.Tensor:
+        return (likeness * chosen).sum() / chosen.sum().clamp(min=1)
+
+    return mean_over(share >= COVERED) - mean_over(share == 0)

@@ -46,12 +46,14 @@ class Embeddings(NamedTuple):
         dense: Their projections, (2 * B, D', h, w), likewise.
         negative: Projections of pooled features of the first view and of its augmented version, (2 * B, D); none
             without negatives.
+        local: Projections of feature maps of these, (2 * B, D', h, w); none without a local branch.
     """
 
     global_: Projection
     dense_features: torch.Tensor | None
     dense: Projection | None
     negative: Projection | None
+    local: Projection | None
 
 
 class DynamicLocalAugmentationModel(ScoredModel):
@@ -74,6 +76,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
         image_size: Height and width in pixels of the images.
         use_dense: Whether there is a dense branch.
         use_negative: Whether there is a negative branch.
+        use_local: Whether places of augmented versions are compared.
         mu_mode: ``position`` or ``channel``; see :class:`MapDeviation`.
         feature_norm: What is done to feature maps before comparison: ``image`` brings each channel to a mean of 0
             and a standard deviation of 1 over the image, ``unit`` the features of each place to length 1, ``none``
@@ -94,6 +97,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
         image_size: tuple[int, int] = (256, 256),
         use_dense: bool = True,
         use_negative: bool = True,
+        use_local: bool = False,
         mu_mode: Literal["position", "channel"] = "position",
         feature_norm: Literal["none", "unit", "image"] = "image",
         score_norm: Literal["none", "train", "variance"] = "variance",
@@ -121,8 +125,9 @@ class DynamicLocalAugmentationModel(ScoredModel):
             msg = f"alphas={self.alphas} leaves no score without uncertainty: mc_samples is 0."
             raise ValueError(msg)
         self.global_head = GlobalHead(self.encoder.num_features)
-        self.dense_head = DenseHead(self.encoder.num_dense_features) if use_dense else None
+        self.dense_head = DenseHead(self.encoder.num_dense_features) if use_dense or use_local else None
         self.negative_head = GlobalHead(self.encoder.num_features) if use_negative else None
+        self.use_dense, self.use_local = use_dense, use_local
         shapes = self._map_shapes(image_size)
         if feature_norm == "image" and min(height * width for _, height, width in shapes) == 1:
             msg = f"feature_norm='image' needs maps of more than one place, got {shapes}: end score_layers earlier."
@@ -156,17 +161,22 @@ class DynamicLocalAugmentationModel(ScoredModel):
         All views go through the network, and a branch's through its head, in one batch: statistics of separate batches
         would tell negatives from positives, and would take a common difference of the two away.
         """
-        count = len(images) // (2 if self.negative_head is None else 3)
+        count = len(images) // (3 if self.augments else 2)
         pooled, maps = self.encoder(images)
         global_ = self.global_head(pooled[: 2 * count])
-        features = dense = negative = None
+        features = dense = negative = local = None
         if self.dense_head is not None:
             rows, cols = (min(side, DENSE_GRID) for side in maps.shape[-2:])
-            features = average_pool(maps[: 2 * count], rows, cols)
-            dense, features = self.dense_head(features), features.detach()
+            features = average_pool(maps if self.use_local else maps[: 2 * count], rows, cols)
+            places: Projection = self.dense_head(features)
+            features = features[: 2 * count].detach()
+            if self.use_dense:
+                dense = Projection(*(values[: 2 * count] for values in places))
+            if self.use_local:
+                local = Projection(*(_without_second(values, count) for values in places))
         if self.negative_head is not None:
-            negative = self.negative_head(torch.cat([pooled[:count], pooled[2 * count :]]))
-        return Embeddings(global_, features, dense, negative)
+            negative = self.negative_head(_without_second(pooled, count))
+        return Embeddings(global_, features, dense, negative, local)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute features of images (B, 3, H, W) in [0, 1], and distances where they are wanted."""
@@ -236,6 +246,11 @@ class DynamicLocalAugmentationModel(ScoredModel):
             return F.normalize(features, dim=-3)
         return F.instance_norm(features.flatten(0, -4), eps=STEADY).view_as(features)
 
+    @property
+    def augments(self) -> bool:
+        """Whether views have augmented versions in training."""
+        return self.use_local or self.negative_head is not None
+
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit the mean maps in a pass of their own, then all else; see :meth:`ScoredModel.fit`."""
@@ -264,3 +279,8 @@ class DynamicLocalAugmentationModel(ScoredModel):
         maps = self.encoder.maps(torch.zeros(1, 3, *image_size))
         self.encoder.train()
         return [(features.shape[1], features.shape[2], features.shape[3]) for features in maps]
+
+
+def _without_second(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Those of the first views and of their augmented versions, of values (3 * count, ...) of all views."""
+    return torch.cat([values[:count], values[2 * count :]])

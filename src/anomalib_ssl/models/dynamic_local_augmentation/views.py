@@ -32,11 +32,11 @@ class TrainingViews(NamedTuple):
     Attributes:
         images: Two views of each of B images, one batch after the other, and then, where there are negatives, the
             locally augmented version of each first view; (2 * B, 3, h, w) or (3 * B, 3, h, w), values in [0, 1].
-        changed: Whether an augmented version differs from its view, (B,); none without negatives.
+        masks: Where an augmented version differs from its view, boolean, (B, 1, h, w); none without negatives.
     """
 
     images: torch.Tensor
-    changed: torch.Tensor | None
+    masks: torch.Tensor | None
 
 
 @dataclass(frozen=True)
