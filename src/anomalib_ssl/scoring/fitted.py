@@ -53,7 +53,7 @@ class Fitted(nn.Module):
 
     def _set_fitted(self, count: int) -> None:
         """Take note of the number of samples; raise if what they gave is not finite."""
-        if not all(values.isfinite().all() for values in self.state_dict().values()):
+        if not torch.stack([values.isfinite().all() for values in self.state_dict().values()]).all():
             msg = f"{type(self).__name__} must be fitted to finite values, got NaN or infinity: has training diverged?"
             raise ValueError(msg)
         self.num_fitted.fill_(count)
