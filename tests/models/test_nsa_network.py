@@ -84,7 +84,7 @@ def test_backbones_that_do_not_fit_are_refused(backbone, named):
 
 
 def test_training_gives_logits_and_evaluation_their_standardised_sigmoid():
-    model, images = build(), rand(5, 3, 64, 64)
+    model, images = build(score="change_mean", heat_map="change"), rand(5, 3, 64, 64)
     model.fit([images])
     with torch.no_grad():
         scored, change = model(images), model.network(images).sigmoid()
@@ -97,8 +97,23 @@ def test_training_gives_logits_and_evaluation_their_standardised_sigmoid():
     assert (scored.anomaly_map.flatten()[order].diff() >= 0).all()
 
 
+def test_features_count_as_much_as_the_map_of_changes():
+    model, images = build(), rand(5, 3, 64, 64)
+    assert model.scorer.chosen == ("change_mean+normed_places_top", "change+normed_places")
+    model.fit([images])
+    with torch.no_grad():
+        joined = model(images)
+        singles = []
+        for chosen in (("change_mean", "change"), ("normed_places_top", "normed_places")):
+            model.scorer.chosen = chosen
+            singles.append(model(images))
+    for name in ("pred_score", "anomaly_map"):
+        mean = sum(getattr(single, name) for single in singles) / 2
+        torch.testing.assert_close(getattr(joined, name), mean, rtol=1e-3, atol=1e-3)
+
+
 def test_scores_do_not_depend_on_the_batch():
-    model, images = build(), rand(6, 3, 64, 64)
+    model, images = build(score="change_mean", heat_map="change"), rand(6, 3, 64, 64)
     model.fit([images])
     with torch.no_grad():
         whole = model(images)

@@ -138,6 +138,42 @@ def test_scores_and_maps_are_monotone_and_standardised_by_held_out_images(number
     assert len(in_order.unique()) > 0.9 * len(maps.unique())
 
 
+def test_candidates_that_are_joined_give_the_mean_of_both():
+    joined = fitted(make(score="shown_max+noise_mean", heat_map="noise+shown"))
+    first, second = (
+        fitted(make(score=score, heat_map=heat_map))
+        for score, heat_map in (("shown_max", "noise"), ("noise_mean", "shown"))
+    )
+    images = flat_images(5, seed=3)
+    given, one, two = (scorer(images, telling) for scorer in (joined, first, second))
+    for name in ("pred_score", "anomaly_map"):
+        torch.testing.assert_close(getattr(given, name), (getattr(one, name) + getattr(two, name)) / 2)
+    # They are judged like a candidate, and a state that was fitted for them serves each, and the other way round.
+    assert set(joined.judged_scores) == {"shown_max+noise_mean", *joined.score_names}
+    assert joined.judged_maps["noise+shown"] > joined.judged_maps["noise"]
+    first.load_state_dict(joined.state_dict())
+    joined.load_state_dict(two_state := second.state_dict())
+    torch.testing.assert_close(first(images, telling).pred_score, one.pred_score)
+    torch.testing.assert_close(joined(images, telling).pred_score, given.pred_score)
+    assert two_state.keys() == first.state_dict().keys()
+
+
+def test_the_choice_may_fall_on_joined_defaults():
+    def two_halves(images, names):
+        del names
+        error = (images - 0.5005).abs().mean(dim=1, keepdim=True)
+        left = torch.arange(SIZE[1]) < SIZE[1] // 2
+        # Only both see every defect.
+        return {"left": error * left, "right": error * ~left}
+
+    arguments = {"kinds": ("left", "right"), "defaults": ("left_max+right_max", "left+right")}
+    scorer = fitted(make(**arguments), two_halves)
+    assert scorer.chosen[1] == "left+right"
+    again = make(**arguments)
+    again.load_state_dict(scorer.state_dict())
+    assert again.chosen == scorer.chosen
+
+
 def test_huge_distances_stay_finite_and_small():
     scorer = fitted(make(score="shown_mean", heat_map="shown"))
     far = [scorer.score_scales["shown_mean"], scorer.map_scales["shown"]]

@@ -32,6 +32,9 @@ DENSITY = "density"
 THINNED_SIDE = 64
 """Maps are thinned to about so many rows and columns to be standardised and judged: enough, and much faster."""
 
+AND = "+"
+"""Joins the names of candidates that are used together."""
+
 POOLED = "pooled"
 """Name of the evidence that it looks at: features (B, D)."""
 
@@ -48,7 +51,8 @@ class Scorer(Fitted):
     Candidates for the map are the parts, enlarged to the image and smoothed. Candidates for the score are the largest
     value of each, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, before
     it is smoothed, which places defects better and tells images worse; and ``density``, a Gaussian of pooled features.
-    Everything is fitted to the training images. Then images that were held out from training are scored in all ways,
+    Several joined by ``+``, as in ``change_mean+density``, stand for the mean of what each gives. Everything is fitted
+    to the training images. Then images that were held out from training are scored in all ways,
     and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC, a mean over the
     families of defects, are taken, for score and map separately. No label and no test image has a part in this. The
     choice travels with the state dict; exported graphs hold nothing else.
@@ -61,9 +65,9 @@ class Scorer(Fitted):
     Args:
         maps: The parts by name.
         size: Height and width of the images in pixels.
-        score: Name of a candidate, or ``auto``.
-        heat_map: Name of a part, or ``auto``.
-        defaults: Score and map where ``auto`` has nothing to choose by.
+        score: Name of a candidate, several joined by ``+``, or ``auto``.
+        heat_map: Name of a part, likewise.
+        defaults: Score and map where ``auto`` has nothing to choose by; it chooses among these, too.
         density: Density of pooled features, if there are any.
 
     Attributes:
@@ -89,8 +93,8 @@ class Scorer(Fitted):
         self.map_names = list(maps)
         numbers = [f"{name}_{number}" for name in maps for number in NUMBERS]
         self.score_names = [DENSITY, *numbers] if density is not None else numbers
-        check_choice("score", score, (AUTO, *self.score_names))
-        check_choice("heat_map", heat_map, (AUTO, *self.map_names))
+        _check_candidate("score", score, self.score_names)
+        _check_candidate("heat_map", heat_map, self.map_names)
         self.size = size
         self.score = score
         self.heat_map = heat_map
@@ -102,7 +106,7 @@ class Scorer(Fitted):
         self.score_scales = nn.ModuleDict({name: Standardizer() for name in self.score_names})
         self.map_scales = nn.ModuleDict({name: Standardizer() for name in self.map_names})
         self.register_buffer("choice", torch.zeros(2, dtype=torch.long))
-        self.register_buffer("judged", torch.zeros(len(self.score_names) + len(self.map_names)))
+        self.register_buffer("judged", torch.zeros(len(self._judged_scores) + len(self._judged_maps)))
 
     def forward(self, images: torch.Tensor, network: Network) -> InferenceBatch:
         """Score images (B, 3, H, W) in [0, 1]: ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
@@ -112,11 +116,12 @@ class Scorer(Fitted):
         """
         self.require_fitted()
         score, shown = self.chosen
-        evidence = network(images, self._sources([score], [shown]))
-        maps = {name: self._enlarged(name, evidence) for name in self._maps_of([score], [shown])}
+        scores, shown_maps = score.split(AND), shown.split(AND)
+        evidence = network(images, self._sources(scores, shown_maps))
+        maps = {name: self._enlarged(name, evidence) for name in self._maps_of(scores, shown_maps)}
         return InferenceBatch(
-            pred_score=self.score_scales[score](self._number(score, maps, evidence)).asinh(),
-            anomaly_map=self.map_scales[shown](self._smoothed(shown, maps[shown])).asinh(),
+            pred_score=self._together(score, {name: self._number(name, maps, evidence) for name in scores}),
+            anomaly_map=self._together(shown, {name: self._smoothed(name, maps[name]) for name in shown_maps}),
         )
 
     def candidates(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
@@ -152,8 +157,8 @@ class Scorer(Fitted):
         self.judged.zero_()
         if known:
             self._judge(sound, known, network)
-        indices = self.score_names.index(self.chosen[0]), self.map_names.index(self.chosen[1])
-        self.choice.copy_(torch.tensor(indices))
+        choices = zip((self.score_names, self.map_names), self.chosen, strict=True)
+        self.choice.copy_(torch.tensor([names.index(name) if name in names else -1 for names, name in choices]))
         self._set_fitted(count)
 
     def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
@@ -182,28 +187,44 @@ class Scorer(Fitted):
         families = [family for family in planted.values() if family.has_defects]
         if not families:
             return
+        for measured in (sound, *families):
+            for name in (name for name in self._defaults if AND in name):
+                parts = [measured.values[part] for part in name.split(AND)]
+                measured.values[name] = [
+                    self._together(name, dict(zip(name.split(AND), batch, strict=True)))
+                    for batch in zip(*parts, strict=True)
+                ]
         share = 1 / len(families)
-        scores = [share * sum(one.image_auroc(sound, name) for one in families) for name in self.score_names]
-        maps = [share * sum(one.pixel_auroc(name) for one in families) for name in self.map_names]
+        scores = [share * sum(one.image_auroc(sound, name) for one in families) for name in self._judged_scores]
+        maps = [share * sum(one.pixel_auroc(name) for one in families) for name in self._judged_maps]
         self.judged.copy_(torch.tensor(scores + maps))
         score, shown = self.chosen
         self.chosen = (
-            self.score_names[scores.index(max(scores))] if self.score == AUTO else score,
-            self.map_names[maps.index(max(maps))] if self.heat_map == AUTO else shown,
+            self._judged_scores[scores.index(max(scores))] if self.score == AUTO else score,
+            self._judged_maps[maps.index(max(maps))] if self.heat_map == AUTO else shown,
         )
         logger.info("By defects planted in held-out images: score %s, heat map %s.", *self.chosen)
 
     @property
     def judged_scores(self) -> dict[str, float]:
         """AUROC of each candidate on planted defects; nothing before a fit, or where nothing was held out."""
-        values = self.judged.tolist()[: len(self.score_names)]
-        return dict(zip(self.score_names, values, strict=True)) if any(values) else {}
+        values = self.judged.tolist()[: len(self._judged_scores)]
+        return dict(zip(self._judged_scores, values, strict=True)) if any(values) else {}
 
     @property
     def judged_maps(self) -> dict[str, float]:
         """The same of maps, pixel by pixel."""
-        values = self.judged.tolist()[len(self.score_names) :]
-        return dict(zip(self.map_names, values, strict=True)) if any(values) else {}
+        values = self.judged.tolist()[len(self._judged_scores) :]
+        return dict(zip(self._judged_maps, values, strict=True)) if any(values) else {}
+
+    @property
+    def _judged_scores(self) -> list[str]:
+        """What ``auto`` chooses a score from: all candidates, and the default, which may be several together."""
+        return [*self.score_names, self._defaults[0]]
+
+    @property
+    def _judged_maps(self) -> list[str]:
+        return [*self.map_names, self._defaults[1]]
 
     def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
@@ -211,6 +232,12 @@ class Scorer(Fitted):
         maps = {name: self._enlarged(name, evidence) for name in self.map_names}
         numbers = {name: self._number(name, maps, evidence) for name in self.score_names}
         return numbers | {name: self._thinned(self._smoothed(name, values)) for name, values in maps.items()}
+
+    def _together(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Standardise numbers (B,) or maps (B, 1, H, W) of candidates, and average those that ``name`` joins."""
+        scales = {**self.score_scales, **self.map_scales}
+        parts = [scales[part](values[part]).asinh() for part in name.split(AND)]
+        return torch.stack(parts).mean(dim=0) if len(parts) > 1 else parts[0]
 
     def _enlarged(self, name: str, evidence: Evidence) -> torch.Tensor:
         part = cast(MapPart, self.maps[name])
@@ -247,7 +274,14 @@ class Scorer(Fitted):
         super()._load_from_state_dict(*args, **kwargs)
         score, shown = self.choice.tolist()
         own = self._defaults
+        # Below 0: several that are joined by default.
         self.chosen = (
-            self.score_names[score] if self.score == AUTO else own[0],
-            self.map_names[shown] if self.heat_map == AUTO else own[1],
+            self.score_names[score] if self.score == AUTO and score >= 0 else own[0],
+            self.map_names[shown] if self.heat_map == AUTO and shown >= 0 else own[1],
         )
+
+
+def _check_candidate(argument: str, value: str, names: Sequence[str]) -> None:
+    parts = value.split(AND) if isinstance(value, str) and AND in value else [value]
+    for part in parts:
+        check_choice(argument, part, names if len(parts) > 1 else (AUTO, *names))

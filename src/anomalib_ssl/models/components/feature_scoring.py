@@ -24,6 +24,7 @@ def feature_scorer(
     gde_shrinkage: Literal["ridge", "ledoit_wolf"],
     map_sigma: float,
     own: Mapping[str, MapPart] | None = None,
+    defaults: tuple[str, str] | None = None,
 ) -> Scorer:
     """Make a scorer whose candidates are ``density``, ``places``, ``normed_places``, ``gradcam`` and a model's own.
 
@@ -33,8 +34,9 @@ def feature_scorer(
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         gde_shrinkage: Covariance estimator of the density of pooled features, ``ridge`` or ``ledoit_wolf``.
-        map_sigma: Gaussian smoothing of the maps in pixels; 0 for none.
-        own: Maps that the model has besides.
+        map_sigma: Gaussian smoothing of the maps of features in pixels; 0 for none.
+        own: Maps that the model has besides, smoothed as they say.
+        defaults: Score and map where ``auto`` has nothing to choose by.
 
     Raises:
         ValueError: If an argument is outside its limits. A backbone without stages has no places.
@@ -47,10 +49,10 @@ def feature_scorer(
             "places": Places(FEATURES, shape),
             "normed_places": Places(FEATURES, shape, contrast=False),
         }
-    maps |= {"gradcam": GradCam(LAST, density), **(own or {})}
+    maps["gradcam"] = GradCam(LAST, density)
     for part in maps.values():
         part.sigma = map_sigma
-    return Scorer(maps, image_size, score, heat_map, density=density)
+    return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density)
 
 
 def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[str]) -> Evidence:

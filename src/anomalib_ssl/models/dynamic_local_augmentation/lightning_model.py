@@ -243,7 +243,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         Raises:
             ValueError: If score or map need masks of dropout and these are random, which graphs cannot be.
         """
-        drops = self.model.mc_samples > 0 and any(name.startswith(DISTANCE) for name in self.model.scorer.chosen)
+        drops = self.model.mc_samples > 0 and any(DISTANCE in name for name in self.model.scorer.chosen)
         if drops and self.mc_masks == "random":
             msg = "mc_masks='random' cannot be exported; load the checkpoint with mc_masks='fixed' or alphas=(1, 0)."
             raise ValueError(msg)

@@ -138,6 +138,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
         of_uncertainty: Literal["none", "train"] = "train" if score_norm == "variance" else score_norm
         self.uncertainty = MapDeviation(shapes, mu_mode, of_uncertainty) if self.encoder.mc_samples > 0 else None
         own = {DISTANCE: Errors(DISTANCE)}
+        own[DISTANCE].sigma = MAP_SIGMA
         self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, "ledoit_wolf", MAP_SIGMA, own)
 
     def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:

@@ -25,7 +25,7 @@ from anomalib_ssl.checks import check_flag, check_number
 from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.nsa import inspection
 from anomalib_ssl.models.nsa.task import Task, task_of
-from anomalib_ssl.models.nsa.torch_model import NSAModel
+from anomalib_ssl.models.nsa.torch_model import DEFAULTS, NSAModel
 from anomalib_ssl.models.nsa.traits import Traits, image_traits
 from anomalib_ssl.scoring import NotFittedError
 from anomalib_ssl.training.budget import total_updates
@@ -70,10 +70,12 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
             product, ``background`` and ``threshold`` of the object mask among them.
         symmetries: Arguments of :class:`~anomalib_ssl.augmentations.Symmetries`, likewise: what leaves a normal image
             normal.
-        score: How images are scored: ``change_mean`` as published; a map's ``_max``, ``_top`` or ``_mean``, as in
-            ``pixels_change_max``; or ``auto`` for what tells defects planted in held-out images best.
+        score: How images are scored: ``change_mean`` as published; ``density`` of the encoder's pooled features; a
+            map's ``_max``, ``_top`` or ``_mean``, as in ``pixels_change_max``; several joined by ``+``; or ``auto`` for
+            what tells defects planted in held-out images best.
         heat_map: How defects are located: ``change`` as published; ``pixels_change``, the same standardised pixel by
-            pixel by the training images; or ``auto``.
+            pixel by the training images; ``places``, how unlikely features of three stages of the encoder are at their
+            place; ``normed_places``, the same without an image's own contrast; several joined by ``+``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Attributes:
@@ -103,8 +105,8 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         label: tuple[float, float] | None = None,
         patch: dict[str, Any] | None = None,
         symmetries: dict[str, Any] | None = None,
-        score: str = "change_mean",
-        heat_map: str = "change",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)

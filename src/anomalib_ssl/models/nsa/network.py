@@ -75,7 +75,11 @@ class NSANetwork(nn.Module):
             ValueError: If a side is no multiple of 32.
         """
         check_sides("images", (images.shape[-2], images.shape[-1]))
-        features = self.decoder(self.squeeze(self.backbone(images)))
+        return self.decode(self.backbone(images))
+
+    def decode(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute logits (B, 1, 32 h, 32 w) from the backbone's last feature map (B, C, h, w)."""
+        features = self.decoder(self.squeeze(features))
         features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
         return cast(torch.Tensor, self.output(features))
 

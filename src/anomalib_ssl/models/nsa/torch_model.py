@@ -6,22 +6,34 @@
 import torch
 from anomalib.data import InferenceBatch
 
-from anomalib_ssl.models.components import ScoredModel
+from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
+from anomalib_ssl.models.components.feature_scoring import LAST
 from anomalib_ssl.models.nsa.network import NSANetwork, check_sides
-from anomalib_ssl.scoring import Evidence, error_scorer
+from anomalib_ssl.scoring import Errors, Evidence, Pixels
+from anomalib_ssl.scoring.box_filter import default_box_size
+
+CHANGE = "change"
+"""Name of the published map, and of its evidence."""
+
+DEFAULTS = ("change_mean+normed_places_top", "change+normed_places")
+"""Score and map that were best where they were measured (docs/results/scoring.md)."""
+
+MAP_SIGMA = 4.0
+"""Gaussian smoothing of maps of features in pixels; the published map is not smoothed."""
 
 
 class NSAModel(ScoredModel):
     """The model of NSA (Schlüter et al., ECCV 2022; https://arxiv.org/abs/2109.15222).
 
-    In training mode it gives logits. In evaluation mode the anomaly map is their sigmoid, ``change``, not smoothed, and
-    an image's score is the mean of the map, both as in the authors' code. The scorer standardises either by normal
-    images, which changes no rank. Other numbers of the map, and the map standardised pixel by pixel, are this package's
-    candidates.
+    In training mode it gives logits. In evaluation mode the sigmoid of these is the map ``change``, not smoothed, and
+    its mean ``change_mean`` an image's score: the authors' code has no other. The scorer standardises either by normal
+    images, which changes no rank. All else is this package's: other numbers of the map, the map standardised pixel by
+    pixel, and how unlikely features of the encoder are, see :func:`~anomalib_ssl.models.components.feature_scorer`. By
+    default what the network finds changed and how unlikely its features are count alike.
 
     Args:
         backbone: Name of a timm network; see :class:`NSANetwork`.
-        score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
+        score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         image_size: Height and width in pixels of the images, multiples of 32.
 
@@ -42,14 +54,17 @@ class NSAModel(ScoredModel):
     def __init__(
         self,
         backbone: str = "resnet18",
-        score: str = "change_mean",
-        heat_map: str = "change",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         image_size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__()
         check_sides("image_size", image_size)
         self.network = NSANetwork(backbone)
-        self.scorer = error_scorer({"change": 1}, image_size, score, heat_map, ("change_mean", "change"))
+        own = {CHANGE: Errors(CHANGE), f"pixels_{CHANGE}": Pixels(CHANGE, image_size, default_box_size(image_size))}
+        self.scorer = feature_scorer(
+            self.network.backbone, image_size, score, heat_map, "ledoit_wolf", MAP_SIGMA, own, DEFAULTS
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Compute logits in training mode, score images in evaluation mode.
@@ -68,7 +83,11 @@ class NSAModel(ScoredModel):
         logits: torch.Tensor = self.network(images)
         return logits
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str] = frozenset()) -> Evidence:
-        """Compute how much each pixel of images (B, 3, H, W) looks changed: ``change`` (B, 1, H, W) in [0, 1]."""
-        del names
-        return {"change": self.network(images).sigmoid()}
+    def evidence(self, images: torch.Tensor, names: frozenset[str] = frozenset({CHANGE})) -> Evidence:
+        """Compute how much each pixel of images (B, 3, H, W) looks changed, (B, 1, H, W) in [0, 1], and features."""
+        if names == {CHANGE}:
+            return {CHANGE: self.network(images).sigmoid()}
+        evidence = dict(feature_evidence(self.network.backbone, images, names))
+        if CHANGE in names:
+            evidence[CHANGE] = self.network.decode(evidence[LAST]).sigmoid()
+        return evidence
