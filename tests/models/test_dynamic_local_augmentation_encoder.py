@@ -3,6 +3,8 @@
 
 """Encoder of DynamicLocalAugmentation: which maps it gives, and dropout in its blocks."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -67,6 +69,20 @@ def test_pretrained_weights_are_loaded_before_dropout_is_inserted(monkeypatch):
     monkeypatch.setattr(timm, "create_model", create_model)
     Encoder("test_resnet", pre_trained=True)
     assert asked == [True]
+
+
+def test_early_stages_of_pretrained_networks_stay_as_they_are(no_download):
+    torch.manual_seed(0)
+    encoder = Encoder("test_resnet", pre_trained=True)
+    before = copy.deepcopy(encoder.state_dict())
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1, weight_decay=0.1)
+    pooled, dense = encoder.eval().train()(rand_images(4, 3, 64, 64))
+    (pooled.square().sum() + dense.square().sum()).backward()
+    optimizer.step()
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+    first = {name.removeprefix("backbone.network.").split(".")[0] for name in changed}
+    assert first == {"layer2", "layer3", "layer4"}
+    assert all(parameter.requires_grad for parameter in Encoder("test_resnet").parameters())
 
 
 @torch.no_grad()

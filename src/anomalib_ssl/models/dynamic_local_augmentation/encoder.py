@@ -25,7 +25,8 @@ class Encoder(nn.Module):
 
     Args:
         backbone: Name of a timm network with stages, for example ``resnet18``.
-        pre_trained: Whether it starts from timm's pretrained weights.
+        pre_trained: Whether it starts from timm's pretrained weights; what comes before the dense branch's stage then
+            stays as it is.
         score_layers: Names of the stages that are scored, as in timm's ``feature_info``.
         mc_samples: Number of passes with dropout for uncertainty; 0 for none.
         mc_masks: ``fixed`` or ``random``; see
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
         num_dense_features: Number of channels of the dense branch's map.
         num_score_features: Numbers of channels of the scored stages.
         score_names: Names of the scored stages, the first of the network first.
+        frozen: Modules that are not trained, of a pretrained network.
 
     Raises:
         ValueError: If an argument is outside its limits, or the backbone has no such stages.
@@ -73,7 +75,20 @@ class Encoder(nn.Module):
         self.num_dense_features: int = stages[dense[0]]["num_chs"]
         self.num_score_features: list[int] = [stages[index]["num_chs"] for index in self.score_indices]
         self.mc_samples = mc_samples
+        # What finds edges and colours need not be learned anew, and would be unlearned from few images.
+        self.frozen = _before(network, names[dense[0]]) if pre_trained else []
+        for module in self.frozen:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
         self.dropouts = insert_dropout(network, mc_masks, mc_samples)
+        self.train()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Change the mode, of frozen stages excepted: their batch norm keeps its statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled features (B, D) and the dense branch's map (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
@@ -110,3 +125,14 @@ class Encoder(nn.Module):
         finally:
             for dropout in self.dropouts:
                 dropout.passes = None
+
+
+def _before(network: nn.Module, name: str) -> list[nn.Module]:
+    """Modules without parts that are registered before the one of this name."""
+    found = []
+    for own, module in network.named_modules():
+        if own == name:
+            break
+        if not list(module.children()):
+            found.append(module)
+    return found

@@ -56,7 +56,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     Args:
         backbone: Name of a timm network with stages.
-        pre_trained: Whether it starts from timm's pretrained weights. The paper's does not, by the note.
+        pre_trained: Whether it starts from timm's pretrained weights, of which the stages before that of the dense
+            branch stay as they are. The paper's does not, by the note.
         max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
         lr: Learning rate of SGD for updates of 256 images; it is scaled in proportion to their number, and decayed to
             zero along a cosine. The note's is 0.02, for batches of 200, with which short runs learn next to nothing.
