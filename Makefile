@@ -19,7 +19,7 @@ RESULTS ?= runs/results
 MINUTES ?= [1,5]
 NOTE ?=
 
-.PHONY: help test tests slow floor newest lint demo results minutes docs clean
+.PHONY: help test tests slow floor newest lint demo results minutes gpu docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -65,6 +65,9 @@ minutes: $(INSTALLED)  ## Train every model for some minutes (DATA=, CATEGORIES=
 	$(BIN)/anomalib-ssl report $(wildcard docs/results/minutes/results.csv) $(RESULTS)/results.csv \
 	  --output $(RESULTS)/report --page docs/results/minutes.md --title "What a minute of training buys" \
 	  $(if $(NOTE),--notes+="$(NOTE)")
+
+gpu: $(INSTALLED)  ## On a machine with CUDA: tests, speed, memory and trainings on one page in docs/results/gpu
+	$(BIN)/python benchmarks/gpu.py
 
 docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build
 	$(BIN)/python -m pip install --quiet -e ".[docs]"

@@ -46,12 +46,13 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
     """NSA: find natural-looking defects, patches of other training images that are resized and blended in.
 
     A network that reads an image and gives a map learns to tell where patches were blended in. Its target is soft: how
-    much a pixel was changed. That map is the anomaly map, its mean the image's score.
+    much a pixel was changed. Its answer is the published map, and the mean of that the published score; by default how
+    unlikely features of its encoder are counts as much as either.
 
     From the authors' code: the network, the patches, the labels, cross-entropy, Adam with a cosine from 1e-3 to 1e-6 in
-    batches of 64, the score, and for textures and unaligned objects what else is done to images. There the settings of
-    each category are made by hand, ``configs/model/nsa.yaml`` lists them. By default they are derived from the training
-    images here, before the first update and without a random number; see
+    batches of 64, ``change_mean`` and ``change``, and for textures and unaligned objects what else is done to images.
+    There the settings of each category are made by hand, ``configs/model/nsa.yaml`` lists them. By default they are
+    derived from the training images here, before the first update and without a random number; see
     :func:`~anomalib_ssl.models.nsa.traits.image_traits`. That is this package's choice, and the log says what came of
     it. The authors' crops are shifts here, and images have one size throughout; they train on crops of 224 pixels.
 
