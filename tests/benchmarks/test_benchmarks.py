@@ -6,10 +6,13 @@
 import importlib
 import json
 import random
+import subprocess
 import sys
+import warnings
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -390,3 +393,60 @@ def test_ssm_inference_of_a_checkpoint(load, tmp_path, mvtec_root):
     (table,) = check(result, out, tables=1)["tables"]
     assert [row["name"] for row in table["rows"]] == ways
     assert all(9 <= row["restorations"] <= 27 for row in table["rows"])
+
+
+def test_first_hour_on_a_gpu_goes_on_where_it_failed(load, tmp_path, monkeypatch):
+    gpu = load("gpu")
+    asked, broken, really_run = [], {"waits.py"}, subprocess.run
+
+    def run(command, stdout=None, **options):
+        if command[0] == "git":
+            return really_run(command, **options)
+        asked.append(
+            next(name for name in ("pytest", ".py", "benchmark") if any(name in part for part in command[1:4]))
+        )
+        script = Path(command[1]).name
+        stdout.write("93 skipped" if "pytest" in command else "said something")
+        if script in broken:
+            return SimpleNamespace(returncode=1)
+        if "--out" in command:
+            rows = [{"name": "ours", "images_per_second": 12.345, "quartile_seconds": [1, 2]}]
+            result = {"tables": [{"title": f"Table of {script}", "rows": rows}]}
+            Path(command[command.index("--out") + 1]).write_text(json.dumps(result))
+        if "benchmark" in command:
+            table = Path(command[command.index("--output") + 1]) / "results.csv"
+            table.parent.mkdir()
+            table.write_text("model,image_AUROC,peak_memory,error\nNSA,0.9,100.0,\n")
+        return SimpleNamespace(returncode=5 if "pytest" in command else 0)
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    folders = {"output": tmp_path / "run", "pages": tmp_path / "pages"}
+    text = gpu.first_hour(pretend=True, **folders).read_text()
+    assert asked == ["pytest", ".py", ".py", ".py", "benchmark"]
+    assert "| tests | 93 skipped |" in text
+    assert "| waits | failed: said something |" in text
+    assert "| NSA | 0.9 | 100 |  |" in text
+    assert "## Table of training_step.py\n\n| name | images_per_second |\n| --- | --- |\n| ours | 12.35 |" in text
+    assert "waits.py" not in text
+    broken.clear()
+    text = gpu.first_hour(pretend=True, **folders).read_text()
+    assert asked[5:] == [".py"]
+    assert "## Table of waits.py" in text
+    (file,) = (tmp_path / "pages").glob("*-pretended.json")
+    assert json.loads(file.read_text())["trainings"][0]["image_AUROC"] == 0.9
+    monkeypatch.setattr(gpu, "describe_machine", lambda: {"gpu": None, "cpu": "some"})
+    with pytest.raises(RuntimeError, match="--pretend true"):
+        gpu.first_hour(**folders)
+
+
+def test_waits_of_updates_are_counted_by_place_after_the_first_ones(load):
+    watch = load("waits").Watch(skipped=1)
+    for update in (1, 2, 3):
+        watch.on_train_batch_start(None)
+        warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+        warnings.warn("of no interest", UserWarning, stacklevel=1)
+        watch.on_train_batch_end(SimpleNamespace(global_step=update))
+    assert watch.updates == 2
+    ((place, count),) = watch.found.items()
+    assert place.startswith("tests/benchmarks/test_benchmarks.py, line ")
+    assert count == 2
