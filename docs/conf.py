@@ -38,7 +38,10 @@ html_title = "anomalib-ssl"
 html_theme_options = {"repository_url": REPOSITORY, "use_repository_button": True, "show_toc_level": 2}
 
 myst_heading_anchors = 4
-nb_execution_mode = "off"  # the notebook is run by a test, and shown as it was run
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 1800
+nb_output_stderr = "remove"
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"

@@ -21,14 +21,14 @@ from anomalib_ssl.demo import write_dataset
 FIGURES = Path(__file__).parent / "models"
 
 MODELS = {
-    "CutPaste": ("fabric", {"image_size": 128, "max_updates": 60}),
+    "CutPaste": ("fabric", {"image_size": 64, "max_updates": 150}),
     "CutPastePatch": (
         "leather",
         {"image_size": 64, "max_updates": 60, "crop_size": 32, "window_size": 32, "stride": 4},
     ),
-    "NSA": ("tile", {"image_size": 128, "max_updates": 120}),
+    "NSA": ("tile", {"image_size": 64, "max_updates": 200}),
     "SSM": ("wood", {"image_size": 64, "max_updates": 100, "widths": [16, 32, 64, 64]}),
-    "AutoencoderProjection": ("metal", {"image_size": 128, "max_updates": 100, "widths": [16, 32, 64]}),
+    "AutoencoderProjection": ("metal", {"image_size": 64, "max_updates": 200, "widths": [16, 32, 64]}),
     "DynamicLocalAugmentation": ("fabric", {"image_size": 64, "max_updates": 60}),
     "STSSAD": ("leather", {"image_size": 64, "max_updates": 60, "backbone": "resnet10t", "num_starts": 1}),
 }
@@ -36,14 +36,14 @@ MODELS = {
 
 
 def draw(name: str, folder: Path) -> Path:
-    """Train a model and draw its inside with three defective images.
+    """Train a model and draw its inside with two defective images.
 
     Args:
         name: Name of the model.
         folder: Folder for images and checkpoint.
 
     Returns:
-        The picture, a PNG file of 128 colours.
+        The picture, a WebP file.
     """
     surface, arguments = MODELS[name]
     root = write_dataset(folder / "data", [surface], num_train=40, num_test_good=4, num_test_per_defect=2)
@@ -51,10 +51,10 @@ def draw(name: str, folder: Path) -> Path:
     engine = Engine(accelerator="cpu", default_root_dir=folder, logger=False)
     engine.fit(get_model(name, seed=0, visualizer=False, **arguments), datamodule=datamodule)
     checkpoint = Path(engine.trainer.checkpoint_callback.best_model_path)
-    images = sorted(path for path in (root / surface / "test").glob("*/000.png") if path.parent.name != "good")[:3]
-    picture = inspect(images, checkpoint, output=FIGURES / f"{name}.png")
-    Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
-    return picture
+    images = sorted(path for path in (root / surface / "test").glob("*/000.png") if path.parent.name != "good")[:2]
+    picture = inspect(images, checkpoint, output=folder / "picture.png")
+    Image.open(picture).convert("RGB").save(FIGURES / f"{name}.webp", quality=80, method=6)
+    return FIGURES / f"{name}.webp"
 
 
 if __name__ == "__main__":
