@@ -19,7 +19,7 @@ RESULTS ?= runs/results
 MINUTES ?= [1,5]
 NOTE ?=
 
-.PHONY: help test tests slow floor newest lint demo results minutes gpu docs clean
+.PHONY: help test tests slow floor newest lint demo results minutes gpu docs linkcheck package clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -69,12 +69,27 @@ minutes: $(INSTALLED)  ## Train every model for some minutes (DATA=, CATEGORIES=
 gpu: $(INSTALLED)  ## On a machine with CUDA: tests, speed, memory and trainings on one page in docs/results/gpu
 	$(BIN)/python benchmarks/gpu.py
 
-docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build
+docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build; a warning is an error
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
-	$(BIN)/sphinx-build -q -b html docs docs/_build
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+linkcheck: $(INSTALLED)  ## Check every link of docs/ that leads elsewhere
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/sphinx-build -q -W --keep-going -b linkcheck docs docs/_build/linkcheck
+
+# What a user does: the wheel in an environment of its own, with everything else from the index.
+package: $(INSTALLED)  ## Build sdist and wheel, check them, install the wheel in a fresh environment and uninstall it
+	rm -rf dist .venv-package
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv .venv-package
+	.venv-package/bin/python -m pip install dist/*.whl
+	.venv-package/bin/anomalib-ssl doctor
+	.venv-package/bin/python -m pip uninstall --yes anomalib-ssl
+	test -z "$$(find .venv-package -name '*anomalib_ssl*' -o -name '*anomalib-ssl*')"
 
 clean:  ## Remove the environment, builds and caches
-	rm -rf .venv .venv-floor .venv-newest build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-floor .venv-newest .venv-package build dist .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml

@@ -22,7 +22,7 @@ def test_wheel_has_the_package_and_the_startup_files_only(distributions: dict[st
     files = ("published.yaml", "style.css", "template.html.j2", "template.md.j2")
     data = tuple(f"anomalib_ssl/report/{name}" for name in files)
     assert set(data) <= set(names)
-    allowed = (".py", ".md", "py.typed", ".pth", ".start", *data)
+    allowed = (".py", "py.typed", ".pth", ".start", *data)
     assert [name for name in names if not name.endswith(allowed) and information not in name] == []
 
 
