@@ -53,7 +53,7 @@ def draw(name: str, folder: Path) -> Path:
     checkpoint = Path(engine.trainer.checkpoint_callback.best_model_path)
     images = sorted(path for path in (root / surface / "test").glob("*/000.png") if path.parent.name != "good")[:2]
     picture = inspect(images, checkpoint, output=folder / "picture.png")
-    Image.open(picture).convert("RGB").save(FIGURES / f"{name}.webp", quality=80, method=6)
+    Image.open(picture).convert("RGB").save(FIGURES / f"{name}.webp", quality=60, method=6)
     return FIGURES / f"{name}.webp"
 
 
