@@ -31,7 +31,7 @@ author = "anomalib-ssl contributors"
 copyright = "2026, anomalib-ssl contributors"  # noqa: A001
 release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "gallery", "upstream", "examples"]
+exclude_patterns = ["_build", "jupyter_execute", ".jupyter_cache", "gallery", "upstream", "examples"]
 
 html_theme = "sphinx_book_theme"
 html_title = "anomalib-ssl"
