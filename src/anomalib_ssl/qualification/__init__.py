@@ -1,0 +1,4 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What size of defect a model finds, at how many false alarms: by defects planted in sound images."""
