@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from anomalib.models import AnomalibModule
+from anomalib.utils.serialization import anomalib_safe_globals
 
 from anomalib_ssl import models, register
 from anomalib_ssl.checks import check_choice
@@ -28,7 +29,7 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervise
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, or not one of this model, or was written while a run broke off.
     """
-    saved = _read(Path(path))
+    saved = read_checkpoint(Path(path))
     names = {name.lower(): name for name in models.__all__}
     if model is not None:
         model = names.get(model.replace("_", "").lower(), model)
@@ -61,12 +62,12 @@ def load_any_checkpoint(path: Path | str, model: str | None = None) -> AnomalibM
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, or not one of this model, or was written while a run broke off.
     """
-    saved = _read(Path(path))
+    kind = None if model is None else model_class(model)
+    saved = read_checkpoint(Path(path), kind)
     own = saved.get(MODEL)
-    if own is None and model is None:
+    if own is None and kind is None:
         msg = f"ckpt_path: '{path}' does not say of which model it is: give model, such as Padim."
         raise ValueError(msg)
-    kind = None if model is None else model_class(model)
     if kind is None or issubclass(kind, SelfSupervisedMixin):
         return load_checkpoint(path, None if kind is None else kind.__name__)
     if own is not None:
@@ -119,15 +120,25 @@ def _loaded(kind: Any, path: Path | str, saved: dict[str, Any]) -> Any:
         raise ValueError(msg) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint holds."""
+def read_checkpoint(path: Path, kind: type[AnomalibModule] | None = None) -> dict[str, Any]:
+    """Read what a checkpoint holds: plain data, tensors, and classes that anomalib trusts.
+
+    Args:
+        path: The checkpoint.
+        kind: Class of the model, which may trust others.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint of a model of anomalib.
+    """
     try:
         path.open("rb").close()
     except OSError as error:
         msg = f"ckpt_path: '{path}' is no file that can be read: {error.strerror}."
         raise (FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError)(msg) from error
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with anomalib_safe_globals(extra=kind.checkpoint_safe_globals() if kind is not None else ()):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # all kinds of them, whose words say nothing to the user
         msg = f"ckpt_path: '{path}' is no checkpoint, or not all of one: torch cannot load it."
         raise ValueError(msg) from error

@@ -24,7 +24,10 @@ def simulated(seed, a90=20.0, slope=2.5, sizes=SIZES):
 def test_a_known_a90_is_recovered(a90, slope):
     pods = [fit_pod(SIZES, simulated(seed, a90, slope)) for seed in range(100)]
     ninety = [pod.ninety for pod in pods]
-    within = [one is not None and one.low is not None and one.low <= a90 <= (one.high or math.inf) for one in ninety]
+    # An end of the interval outside of what was planted is none.
+    within = [
+        one is not None and one.value is not None and (one.low or 0) <= a90 <= (one.high or math.inf) for one in ninety
+    ]
     assert sum(within) >= 90
     known = [one.value for one in ninety if one is not None and one.value is not None]
     assert len(known) >= 90
@@ -33,9 +36,9 @@ def test_a_known_a90_is_recovered(a90, slope):
 
 def test_the_bound_holds_in_nineteen_of_twenty():
     pods = [fit_pod(SIZES, simulated(seed)) for seed in range(200)]
-    bounds = [pod.bound for pod in pods if pod.bound is not None]
-    assert len(bounds) >= 180
-    share = np.mean([bound >= 20.0 for bound in bounds])
+    known = [pod for pod in pods if pod.ninety is not None and pod.ninety.value is not None]
+    assert len(known) >= 190
+    share = np.mean([(pod.bound or math.inf) >= 20.0 for pod in known])
     assert 0.90 <= share <= 0.99
 
 
@@ -106,11 +109,9 @@ def test_nothing_is_extrapolated():
     assert all(pod.bound is None for pod in beyond)
 
 
-def test_without_a_slope_the_interval_has_no_end():
+def test_without_a_slope_there_is_no_bound():
     rng = np.random.default_rng(3)
     pods = [fit_pod(SIZES, rng.random(60) < 0.88 + 0.02 * np.log(SIZES / 9)) for _ in range(30)]
-    fitted = [pod for pod in pods if not pod.note]
-    open_ = [pod for pod in fitted if pod.ninety.value is not None and pod.bound is None]
-    assert fitted
-    assert open_
-    assert all("too few defects" in pod.ninety.note for pod in open_)
+    known = [pod for pod in pods if not pod.note and pod.ninety.value is not None]
+    assert known
+    assert np.mean([pod.bound is None for pod in known]) > 0.8

@@ -58,8 +58,8 @@ def qualify(
 ) -> Path:
     """Plant defects of graded size and contrast in sound images, and find out which ones a model finds.
 
-    Works with any model of anomalib, trained on sound images, without one labelled defect. Writes ``qualification.html``,
-    which needs no other file, ``qualification.json`` and figures as PNG and SVG.
+    Works with any model of anomalib, trained on sound images, without one labelled defect. Writes
+    ``qualification.html``, which needs no other file, ``qualification.json`` and figures as PNG and SVG.
 
     Args:
         data: A folder of sound images that the model has not been trained on (of a category in MVTec layout,
@@ -134,11 +134,10 @@ def qualify(
         record["real"] = find_real(models, *labelled, rate)
     if false_alarms is not None:
         for name, subject in trial.subjects.items():
-            written = output / f"{safe_name(name)}.ckpt"
-            write_rethresholded(
-                paths[name], written, subject.threshold.value, np.append(subject.sound_scores, subject.scores)
-            )
-            _check_written(written, type(models[name]), subject)
+            kind, written = type(models[name]), output / f"{safe_name(name)}.ckpt"
+            scores = np.append(subject.sound_scores, subject.scores)
+            write_rethresholded(paths[name], kind, written, subject.threshold.value, scores)
+            _check_written(written, kind, subject)
             record["checkpoints"][name] = str(written)
     _write(record, output)
     drawn = figures.draw(curves)

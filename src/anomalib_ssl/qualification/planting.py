@@ -15,6 +15,9 @@ from anomalib_ssl.augmentations.pixels import from_unit, to_unit
 from anomalib_ssl.checks import check_choices, check_number, check_whole
 from anomalib_ssl.qualification.families import FAMILIES, Family, Scene
 
+LEAST_SIDE = 16
+"""Smallest side of an image in pixels."""
+
 SMALLEST = 2.0
 """Smallest size in pixels."""
 
@@ -105,6 +108,9 @@ def grid(
         if len(values) < 1 or len(set(values)) < len(values):
             msg = f"{name} must be one or more different numbers, got {list(values)!r}."
             raise ValueError(msg)
+    if side < LEAST_SIDE:
+        msg = f"images must have sides of at least {LEAST_SIDE} pixels to plant defects in, got {side}."
+        raise ValueError(msg)
     for contrast in contrasts:
         check_number("contrasts", contrast, 0.01, 0.9)
     for size in sizes:

@@ -20,9 +20,6 @@ from scipy.stats import chi2, norm
 LEAST = 5
 """Fewer hits, or misses, than these are too few to fit a curve to."""
 
-REACH = 3.0
-"""A bound more than so many times above the largest value planted, or below the smallest, is none."""
-
 STEEPEST = 100.0
 """Slopes are no steeper, in log-odds over the natural logarithm: from 1 % to 99 % within a tenth of the value."""
 
@@ -35,9 +32,9 @@ class Estimate:
 
     Args:
         value: The estimate; None where it lies outside of what was planted.
-        low: Lower end of its 95 % confidence interval; None where there is none.
+        low: Lower end of its 95 % confidence interval; None where that lies outside, or there is no estimate.
         high: Upper end.
-        note: Why there is no value, or no interval; empty if there is.
+        note: Why there is no value; empty if there is.
     """
 
     value: float | None
@@ -60,7 +57,8 @@ class Pod:
         covariance: Of intercept and slope.
         half: What is found with 50 % probability, ``a50``.
         ninety: What is found with 90 % probability, ``a90``.
-        bound: ``a90/95``: an upper bound of it, one-sided, at 95 % confidence; None where there is none.
+        bound: ``a90/95``: an upper bound of it, one-sided, at 95 % confidence; None where it lies above all that was
+            planted.
     """
 
     values: tuple[float, ...]
@@ -94,11 +92,11 @@ def fit_pod(values: Array, hits: npt.NDArray[np.bool_]) -> Pod:
         The curve; with a note in place of figures where these cannot be estimated.
 
     Example:
-        >>> sizes = np.repeat([2.0, 4, 8, 16], 20)
-        >>> found = np.random.default_rng(0).random(80) < expit(3 * np.log(sizes / 5))
+        >>> sizes = np.repeat([2.0, 4, 8, 16, 32], 20)
+        >>> found = np.random.default_rng(0).random(100) < expit(3 * np.log(sizes / 5))
         >>> pod = fit_pod(sizes, found)
         >>> print(f"a50 {pod.half.value:.1f}, a90 {pod.ninety.value:.1f}, a90/95 {pod.bound:.1f}")
-        a50 4.9, a90 12.2, a90/95 19.3
+        a50 4.9, a90 11.8, a90/95 17.3
     """
     distinct, inverse = np.unique(values, return_inverse=True)
     counts = np.bincount(inverse, minlength=len(distinct))
@@ -151,8 +149,7 @@ def _estimate(probability: float, fitted: "_Fit") -> Estimate:
     if place < smallest:
         return Estimate(None, note=f"below {math.exp(smallest):.3g}, the smallest planted")
     low, high = (fitted.bound(probability, 0.95, sign) for sign in (-1, 1))
-    note = "" if low is not None and high is not None else "the interval has no end: too few defects for this slope"
-    return Estimate(math.exp(place), low, high, note)
+    return Estimate(math.exp(place), low, high)
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ class _Fit:
         return float((logit(probability) - self.intercept) / self.slope)
 
     def bound(self, probability: float, confidence: float, sign: int) -> float | None:
-        """An end of the likelihood-ratio interval of the value that is found with a probability.
+        """An end of the likelihood-ratio interval of the value that is found with a probability; None if outside.
 
         Where that value is supposed to be ``x``, one parameter is left, the slope over ``log(value) - log(x)``.
         """
@@ -183,13 +180,8 @@ class _Fit:
             # Convex: its minimum between 0 and a slope that is a step function already.
             return float(allowed + minimize_scalar(loss, bounds=(0, STEEPEST), method="bounded").fun)
 
-        step, end = 0.05, self.place(probability)
-        limit = sign * (self.logs[-1] if sign > 0 else self.logs[0]) + math.log(REACH)
-        while sign * (end := end + sign * step) <= limit:
-            if excess(end) > 0:
-                return float(math.exp(brentq(excess, end - sign * step, end, xtol=1e-6)))
-            step *= 1.6
-        return None
+        place, end = self.place(probability), float(self.logs[-1] if sign > 0 else self.logs[0])
+        return float(math.exp(brentq(excess, place, end, xtol=1e-6))) if excess(end) > 0 else None
 
     def _likelihood(self, line: Array) -> float:
         return float(self.hits @ log_expit(line) + self.misses @ log_expit(-line))

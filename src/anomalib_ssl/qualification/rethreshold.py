@@ -5,13 +5,14 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
+
+from anomalib_ssl.checkpoints import read_checkpoint
 
 PREFIX = "post_processor."
 CONFIGURATION = "anomalib_post_processor_config"
@@ -36,7 +37,9 @@ def check_rethreshold(model: AnomalibModule, path: Path) -> None:
         raise ValueError(msg)
 
 
-def write_rethresholded(path: Path, output: Path, threshold: float, scores: npt.NDArray[np.float64]) -> None:
+def write_rethresholded(
+    path: Path, kind: type[AnomalibModule], output: Path, threshold: float, scores: npt.NDArray[np.float64]
+) -> None:
     """Copy a checkpoint, with another threshold of image scores in its post-processor.
 
     The range that scores are normalised by stays as it is; where the checkpoint has none, because it has not been
@@ -44,11 +47,12 @@ def write_rethresholded(path: Path, output: Path, threshold: float, scores: npt.
 
     Args:
         path: The checkpoint.
+        kind: Class of its model.
         output: Where to write.
         threshold: Raw score above which an image is called defective.
         scores: Raw scores, for the range.
     """
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(path, kind)
     state = saved["state_dict"]
     state[f"{PREFIX}_image_threshold"] = torch.tensor(threshold, dtype=torch.float32)
     for name, value in (("image_min", scores.min()), ("image_max", scores.max())):
