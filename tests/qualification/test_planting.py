@@ -46,7 +46,7 @@ def test_almost_everything_can_be_planted(planted):
     assert len(defects) == len(done) == len(FAMILIES) * 3 * 2 * 4
     for family in FAMILIES:
         share = np.mean([one is not None for defect, one in zip(defects, done, strict=True) if defect.family == family])
-        assert share > 0.8, family
+        assert share > 0.7, family
 
 
 def test_only_the_mask_is_changed_and_by_the_contrast(planted):
@@ -129,3 +129,12 @@ def test_bad_grids_are_refused(arguments, message):
     good = {"families": ["patch"], "sizes": [5.0], "contrasts": [0.1], "repeats": 1, "side": 64}
     with pytest.raises(ValueError, match=re.escape(message)):
         grid(**{**good, **arguments})
+
+
+def test_no_size_has_images_of_its_own():
+    images = pictures(6, 32)
+    defects = grid(["patch"], [4.0, 5.0, 6.0], [0.1], 8, 32)
+    sources = {}
+    for one in plant(images, defects):
+        sources.setdefault(one.defect.size, set()).add(one.source)
+    assert all(len(found) >= 4 for found in sources.values())

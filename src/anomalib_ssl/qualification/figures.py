@@ -46,7 +46,9 @@ def grade_name(over: str, grade: float) -> str:
 def _draw(curves: Curves, family: str, over: str) -> Figure:
     models = list(dict.fromkeys(model for model, *_ in curves))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.8 + 4.2 * len(models), 3.3), layout="constrained")
+        figure = Figure(
+            figsize=(5.0, 3.3) if len(models) == 1 else (0.6 + 3.0 * len(models), 3.0), layout="constrained"
+        )
         panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
         for axes, model in zip(panels, models, strict=True):
             chosen = [
@@ -63,7 +65,7 @@ def _draw(curves: Curves, family: str, over: str) -> Figure:
             axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
             axes.set_ylim(-4, 104)
             axes.set_xlabel(ACROSS[over])
-            axes.set_title(model if len(models) > 1 else family, fontsize=9.5, loc="left")
+            axes.set_title(f"{family}, {model}" if len(models) > 1 else family, fontsize=9.5, loc="left")
             axes.legend(frameon=False, fontsize=8, handlelength=1.6, loc="best")
         panels[0].set_ylabel("found, %")
     return figure

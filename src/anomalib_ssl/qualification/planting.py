@@ -131,7 +131,7 @@ def grid(
 
 
 def plant(images: Sequence[torch.Tensor], defects: Sequence[Defect], seed: int = 0) -> Iterator[Planted | None]:
-    """Plant each defect in one of the images, which are taken in turn, in an order drawn from the seed.
+    """Plant each defect in one of the images: all of them in turn, in an order drawn anew for each turn and family.
 
     A defect depends on its own description, the images and the seed alone, not on what else is planted.
 
@@ -152,15 +152,19 @@ def plant(images: Sequence[torch.Tensor], defects: Sequence[Defect], seed: int =
         >>> torch.equal(torch.where(planted.mask, image, planted.image), image)
         True
     """
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
     for defect in defects:
-        source, next_ = (order[(defect.number + step) % len(order)] for step in (0, 1))
+        turn, place = divmod(defect.number, len(images))
+        order = torch.randperm(len(images), generator=_generator(seed, defect.family, turn)).tolist()
+        source, next_ = order[place], order[(place + 1) % len(order)]
         image, other = images[source], images[next_]
         other = other if other.shape == image.shape else image
-        text = f"{seed}/{defect.family}/{defect.size}/{defect.contrast}/{defect.number}"
-        generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
+        generator = _generator(seed, defect.family, defect.size, defect.contrast, defect.number)
         scene = Scene(to_unit(image).unsqueeze(0), to_unit(other).unsqueeze(0), defect.size, generator)
         yield _planted(scene, image, defect, source)
+
+
+def _generator(*identity: object) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32("/".join(map(str, identity)).encode()))
 
 
 def _planted(scene: Scene, image: torch.Tensor, defect: Defect, source: int) -> Planted | None:

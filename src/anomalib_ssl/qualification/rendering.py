@@ -67,10 +67,10 @@ def percent(share: float) -> str:
     """Write a share in percent, with a digit behind the point where it is small.
 
     Example:
-        >>> percent(0.0123), percent(0.5), percent(1.0)
-        ('1.2 %', '50 %', '100 %')
+        >>> percent(0.0123), percent(0.05), percent(0.5), percent(1.0)
+        ('1.2 %', '5 %', '50 %', '100 %')
     """
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %".replace(".0 ", " ")
 
 
 def interval(low: float, high: float) -> str:

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 CONTRASTS = (0.05, 0.1, 0.2)
 """Contrasts of the defects, in turn."""
 
+LEAST_IMAGES = 4
+"""Of fewer training images none can be spared."""
+
 _folders: list[Any] = []
 """Temporary folders of images, removed when the process ends."""
 
@@ -49,8 +52,8 @@ class PlantedValidation(Callback):
     """Validate a training with planted defects: thresholds and the choice of a checkpoint never see a test image.
 
     anomalib validates on the test images by default. This callback takes a share of the training images away, before
-    training starts, and validates on them, as they are and with a planted defect each. It works with every model, with
-    training sets of two images and more, and without any mask. On the command line:
+    training starts, and validates on them, as they are and with a planted defect each. Of fewer than four training
+    images none is taken away, but one is validated on all the same. No mask is needed. On the command line:
     ``anomalib train ... --trainer.callbacks anomalib_ssl.qualification.PlantedValidation``.
 
     Args:
@@ -62,8 +65,7 @@ class PlantedValidation(Callback):
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If an argument is outside its limits; at the start of a fit, if there are fewer than two training
-            images, or these are too small.
+        ValueError: If an argument is outside its limits; at the start of a fit, if the images are too small.
     """
 
     def __init__(
@@ -86,10 +88,9 @@ class PlantedValidation(Callback):
             msg = "PlantedValidation needs a datamodule of anomalib, for it takes its training images."
             raise ValueError(msg)  # noqa: TRY004  # it is about what was configured
         whole = datamodule.train_data
-        if len(whole) < 2:
-            msg = f"PlantedValidation needs two training images at least, got {len(whole)}."
-            raise ValueError(msg)
         training, held_out = split_indices(len(whole), self.share)
+        if len(whole) < LEAST_IMAGES:
+            training = list(range(len(whole)))
         sound = [Path(path) for path in whole.samples.image_path.iloc[held_out]]
         folder = TemporaryDirectory(prefix="anomalib_ssl_planted_")
         _folders.append(folder)
