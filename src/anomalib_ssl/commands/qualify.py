@@ -4,7 +4,6 @@
 """``anomalib-ssl qualify``: what size of defect a trained model finds, at how many false alarms."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,13 +162,13 @@ def _load(
         msg = f"model must be one name, or one for each of the {len(paths)} checkpoints, got {kinds!r}."
         raise ValueError(msg)
     loaded = [load_any_checkpoint(path, kind) for path, kind in zip(paths, kinds, strict=True)]
-    names = [type(one).__name__ for one in loaded]
-    for described in (lambda path: path.stem, str):
-        if Counter(names).most_common(1)[0][1] > 1:
-            names = [f"{type(one).__name__} {described(path)}" for one, path in zip(loaded, paths, strict=True)]
-    if len(set(names)) < len(names):
+    if len(set(paths)) < len(paths):
         msg = f"ckpt_path: '{paths[0]}' was given twice."
         raise ValueError(msg)
+    classes = [type(one).__name__ for one in loaded]
+    stems = [f"{name} {path.stem}" for name, path in zip(classes, paths, strict=True)]
+    whole = [f"{name} {path}" for name, path in zip(classes, paths, strict=True)]
+    names = next(each for each in (classes, stems, whole) if len(set(each)) == len(paths))
     return dict(zip(names, paths, strict=True)), dict(zip(names, loaded, strict=True))
 
 

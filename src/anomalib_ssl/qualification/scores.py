@@ -47,7 +47,7 @@ def score(model: AnomalibModule, images: Sequence[torch.Tensor]) -> Scored:
     model.eval()
     with mode(), torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
         for batch in _batches(model, images):
-            output = model.model(batch)  # type: ignore[operator]
+            output = model.model(batch)
             found, heat = getattr(output, "pred_score", None), getattr(output, "anomaly_map", None)
             if not isinstance(output, InferenceBatch) or (found is None and heat is None):
                 msg = f"model: {type(model).__name__} gives no scores of images."
