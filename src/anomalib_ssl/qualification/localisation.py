@@ -32,7 +32,7 @@ def locate(maps: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> Locat
     """Compare maps with masks, in the resolution of the maps.
 
     Args:
-        maps: Raw anomaly maps (h, w), all of one size.
+        maps: Raw anomaly maps (h, w); those of another size than the first one are resized.
         masks: Masks (H, W), boolean, of any sizes.
 
     Example:
@@ -41,10 +41,15 @@ def locate(maps: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> Locat
         >>> locate([mask.float()], [mask])
         Located(count=1, auroc=1.0, aupro=1.0)
     """
-    heat = torch.stack(list(maps))
+    size = maps[0].shape
+    heat = torch.stack([one if one.shape == size else _resized(one, size) for one in maps])
     # No defect is lost on the way to a smaller map.
     regions = torch.stack([F.adaptive_max_pool2d(mask[None].float(), heat.shape[-2:])[0] for mask in masks])
     auroc = binary_auroc(ordered(heat).flatten(), regions.flatten().long())
     overlap = _AUPRO()
     overlap.update(heat, regions.long())
     return Located(len(heat), float(auroc), float(overlap.compute()))
+
+
+def _resized(heat: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    return F.interpolate(heat[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]

@@ -3,6 +3,7 @@
 
 """All that a trial found, as plain data: what the JSON file holds and the page shows."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -98,6 +99,7 @@ def _model(subject: Subject) -> dict[str, Any]:
         "located": {
             family: {"count": found.count, "auroc": found.auroc, "aupro": found.aupro}
             for family, found in subject.located.items()
+            if math.isfinite(found.auroc + found.aupro)
         },
     }
 

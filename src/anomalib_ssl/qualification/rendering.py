@@ -38,7 +38,7 @@ def html(record: Mapping[str, Any], drawn: Mapping[tuple[str, str], Plot], misse
             plots=drawn,
             misses=misses,
             title=title,
-            families=[ALL, *record["settings"]["families"]],
+            families=list(dict.fromkeys(curve["family"] for curve in record["curves"])),
             every=ALL,
             meanings={name: (FAMILIES[name].make.__doc__ or "").partition(":")[0].rstrip(".") for name in FAMILIES},
             grade_name=grade_name,

@@ -3,6 +3,7 @@
 
 """Raw scores and maps of any anomalib model: before its post-processor normalises and clamps them."""
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
+from anomalib.post_processing import PostProcessor
 
 from anomalib_ssl.augmentations.pixels import to_unit
 
@@ -67,14 +69,18 @@ def score(model: AnomalibModule, images: Sequence[torch.Tensor]) -> Scored:
 
 
 def own_threshold(model: AnomalibModule) -> float | None:
-    """Give the raw score above which the model's post-processor calls an image defective; None if it has none."""
+    """Give the raw score above which anomalib's post-processor calls an image defective; None if it calls none so.
+
+    It compares normalised scores with 1 - sensitivity; raw ones, whatever its threshold, where it does not normalise.
+    """
     post: Any = model.post_processor
-    value = getattr(post, "image_threshold", None)
-    if value is None or not getattr(post, "enable_thresholding", False) or not torch.isfinite(value):
+    if not isinstance(post, PostProcessor) or not post.enable_thresholding:
         return None
-    # A sensitivity other than 0.5 moves it by a share of the range of scores.
-    moved = (0.5 - float(post.image_sensitivity)) * float(post.image_max - post.image_min)
-    return float(value) + (moved if moved else 0.0)
+    low, high, value = (float(number) for number in (post.image_min, post.image_max, post.image_threshold))
+    if not post.enable_normalization or not math.isfinite(low + high):
+        return 1 - float(post.image_sensitivity)
+    middle = value if math.isfinite(value) else (low + high) / 2
+    return middle + (0.5 - float(post.image_sensitivity)) * (high - low)
 
 
 def _batches(model: AnomalibModule, images: Sequence[torch.Tensor]) -> Any:

@@ -15,7 +15,7 @@ from anomalib.models import AnomalibModule
 
 from anomalib_ssl.qualification.false_alarms import Rate, Threshold, rate, threshold
 from anomalib_ssl.qualification.localisation import Located, locate
-from anomalib_ssl.qualification.planting import Defect, Planted, plant
+from anomalib_ssl.qualification.planting import Defect, plant
 from anomalib_ssl.qualification.scores import own_threshold, score
 from anomalib_ssl.qualification.sound import Sound
 
@@ -102,7 +102,7 @@ def run(
         track: Shows progress: takes steps, what they are, and how many.
 
     Raises:
-        ValueError: If a model gives no scores, or some that are not finite.
+        ValueError: If a model gives no scores, or some that are not finite, or no defect could be planted.
     """
     images = sound.images
     scored: dict[str, list[float]] = {name: [] for name in models}
@@ -114,7 +114,7 @@ def run(
     thresholds = {name: threshold(np.array(values), false_alarms) for name, values in scored.items()}
 
     found: dict[str, list[float]] = {name: [] for name in models}
-    kept: list[Planted] = []
+    kept: list[tuple[Defect, int, float]] = []
     left_out: Counter[tuple[str, float, float]] = Counter()
     hits: dict[str, dict[str, list[tuple[torch.Tensor, torch.Tensor]]]] = {name: {} for name in models}
     located: dict[str, dict[str, Located]] = {name: {} for name in models}
@@ -124,8 +124,7 @@ def run(
         tried = list(zip(wanted, plant(images, wanted, seed), strict=True))
         left_out.update((defect.family, defect.size, defect.contrast) for defect, done in tried if done is None)
         planted = [done for _, done in tried if done is not None]
-        # Masks and sources are needed later, images are not.
-        kept += [done._replace(image=done.image[:, :0], mask=done.mask[:0]) for done in planted]
+        kept += [(done.defect, done.source, done.contrast) for done in planted]
         for name, model in models.items():
             scores, maps = score(model, [done.image for done in planted]) if planted else (np.array([]), None)
             found[name] += scores.tolist()
@@ -138,6 +137,9 @@ def run(
                 pairs = hits[name].pop(family)
                 if pairs:
                     located[name][family] = locate(*zip(*pairs, strict=True))
+    if not kept:
+        msg = f"families: none of the {len(defects)} defects could be planted, for no place gives them their contrast."
+        raise ValueError(msg)
     subjects = {}
     for name, model in models.items():
         sound_scores, own = np.array(scored[name]), own_threshold(model)
@@ -145,8 +147,8 @@ def run(
         subjects[name] = Subject(sound_scores, thresholds[name], own, own_rate, np.array(found[name]), located[name])
     return Trial(
         subjects,
-        [done.defect for done in kept],
-        np.array([done.source for done in kept], dtype=int),
-        np.array([done.contrast for done in kept]),
+        [defect for defect, _, _ in kept],
+        np.array([source for _, source, _ in kept], dtype=int),
+        np.array([contrast for _, _, contrast in kept]),
         dict(left_out),
     )
