@@ -3,12 +3,15 @@
 
 """Trained models from their checkpoints, whichever model it is."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.models import AnomalibModule
+from anomalib.utils.serialization import anomalib_safe_globals
 
-from anomalib_ssl import models
+from anomalib_ssl import models, register
 from anomalib_ssl.checks import check_choice
 from anomalib_ssl.scoring import Fitted
 from anomalib_ssl.training.mixin import MODEL, SelfSupervisedMixin
@@ -26,7 +29,7 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervise
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, or not one of this model, or was written while a run broke off.
     """
-    saved = _read(Path(path))
+    saved = read_checkpoint(Path(path))
     names = {name.lower(): name for name in models.__all__}
     if model is not None:
         model = names.get(model.replace("_", "").lower(), model)
@@ -39,15 +42,7 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervise
     if name not in allowed:
         msg = f"ckpt_path: '{path}' is a checkpoint of {name}, not of {' or '.join(sorted(allowed))}."
         raise ValueError(msg)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        # The checkpoint holds the weights: none have to be fetched before.
-        own = {"pre_trained": False} if saved["hyper_parameters"].get("pre_trained") else {}
-        loaded: SelfSupervisedMixin = getattr(models, name).load_from_checkpoint(path, map_location=device, **own)
-    except Exception as error:  # whatever a model fails with on what belongs to another one
-        reason = str(error).strip().partition("\n")[0]
-        msg = f"ckpt_path: '{path}' is no checkpoint of {name}: {reason}"
-        raise ValueError(msg) from error
+    loaded: SelfSupervisedMixin = _loaded(getattr(models, name), path, saved)
     fitted = [part.is_fitted for part in loaded.modules() if isinstance(part, Fitted)]
     if fitted and not any(fitted):
         msg = f"ckpt_path: '{path}' was written while a run broke off, and is not for scoring: train on from it."
@@ -55,15 +50,95 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervise
     return loaded.eval()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint holds."""
+def load_any_checkpoint(path: Path | str, model: str | None = None) -> AnomalibModule:
+    """Load a trained model of anomalib or of this package: in evaluation mode, on the GPU if there is one.
+
+    Args:
+        path: The checkpoint.
+        model: Name of the model, that of its class or in snake case, or the full path of its class. This package's
+            checkpoints say it themselves.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or not one of this model, or was written while a run broke off.
+    """
+    kind = None if model is None else model_class(model)
+    saved = read_checkpoint(Path(path), kind)
+    own = saved.get(MODEL)
+    if own is None and kind is None:
+        msg = f"ckpt_path: '{path}' does not say of which model it is: give model, such as Padim."
+        raise ValueError(msg)
+    if kind is None or issubclass(kind, SelfSupervisedMixin):
+        return load_checkpoint(path, None if kind is None else kind.__name__)
+    if own is not None:
+        msg = f"ckpt_path: '{path}' is a checkpoint of {own}, not of {kind.__name__}."
+        raise ValueError(msg)
+    loaded: AnomalibModule = _loaded(kind, path, saved).eval()
+    return loaded
+
+
+def model_class(name: str) -> type[AnomalibModule]:
+    """Find the class of a model, as anomalib does: by its name, in snake case too, or by its full path.
+
+    Raises:
+        ValueError: If there is no such model.
+
+    Example:
+        >>> model_class("efficient_ad") is model_class("anomalib.models.EfficientAd")
+        True
+    """
+    register()  # where the start-up file does not run
+    module, _, last = name.rpartition(".")
+    if module:
+        try:
+            kind = getattr(import_module(module), last)
+        except (ImportError, AttributeError) as error:
+            msg = f"model: there is no class '{name}': {error}"
+            raise ValueError(msg) from error
+        if not isinstance(kind, type) or not issubclass(kind, AnomalibModule):
+            msg = f"model must be a model of anomalib, got '{name}'."
+            raise ValueError(msg)
+        return kind
+    known = {kind.__name__.lower(): kind for kind in AnomalibModule.__subclasses__()}
+    key = name.replace("_", "").lower()
+    if key not in known:
+        msg = f"model must be one of {sorted(kind.__name__ for kind in known.values())}, got {name!r}."
+        raise ValueError(msg)
+    return known[key]
+
+
+def _loaded(kind: Any, path: Path | str, saved: dict[str, Any]) -> Any:
+    """Build a model and load its checkpoint."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        # The checkpoint holds the weights: none have to be fetched before.
+        own = {name: False for name in ("pre_trained", "pretrained") if saved["hyper_parameters"].get(name)}
+        return kind.load_from_checkpoint(path, map_location=device, **own)
+    except Exception as error:  # whatever a model fails with on what belongs to another one
+        reason = str(error).strip().partition("\n")[0]
+        msg = f"ckpt_path: '{path}' is no checkpoint of {kind.__name__}: {reason}"
+        raise ValueError(msg) from error
+
+
+def read_checkpoint(path: Path, kind: type[AnomalibModule] | None = None) -> dict[str, Any]:
+    """Read what a checkpoint holds: plain data, tensors, and classes that anomalib trusts.
+
+    Args:
+        path: The checkpoint.
+        kind: Class of the model, which may trust others.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint of a model of anomalib.
+    """
     try:
         path.open("rb").close()
     except OSError as error:
         msg = f"ckpt_path: '{path}' is no file that can be read: {error.strerror}."
         raise (FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError)(msg) from error
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with anomalib_safe_globals(extra=kind.checkpoint_safe_globals() if kind is not None else ()):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # all kinds of them, whose words say nothing to the user
         msg = f"ckpt_path: '{path}' is no checkpoint, or not all of one: torch cannot load it."
         raise ValueError(msg) from error

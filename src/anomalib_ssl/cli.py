@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import get_type_hints
 
@@ -36,12 +37,13 @@ COMMANDS = {
     "doctor": "Check the installation and what anomalib sees of it.",
     "inspect": "Draw what a trained model does inside.",
     "preview": "Draw a picture of what an augmentation does to images.",
+    "qualify": "Find out what size of defect a trained model finds.",
     "report": "Make tables, plots and a gallery of results.",
     "tune": "Choose the patches of CutPaste by unlabelled images.",
 }
 """What each subcommand does; it is the function of its name in the module of its name in ``anomalib_ssl.commands``."""
 
-POSITIONAL = {"inspect": "images", "report": "results"}
+POSITIONAL = {"inspect": "images", "qualify": "checkpoints", "report": "results"}
 """Arguments, lists of paths, that are given without a flag."""
 
 
@@ -118,7 +120,8 @@ def _parser(name: str | None, function: Callable[..., object] | None) -> Argumen
             subparser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML or JSON file of options.")
             positional = POSITIONAL.get(other)
             if positional:
-                subparser.add_argument(positional, nargs="+", type=Path, help="Files to read.")
+                optional = signature(function).parameters[positional].default is not Parameter.empty
+                subparser.add_argument(positional, nargs="*" if optional else "+", type=Path, help="Files to read.")
             subparser.add_function_arguments(function, skip={positional} if positional else set())
         subcommands.add_subcommand(other, subparser, help=summary)
     return parser

@@ -180,8 +180,8 @@ def _cases(shared: Arrays, jobs: Sequence[Arrays], count: int) -> tuple[Case, ..
             kind=kind,
             name=shared["names"][index],
             image=image,
-            mask=None if shared["masks"] is None else _outlined(image, shared["masks"][index]),
-            maps=tuple(_heat(image, rarity(job["maps"][index], all_)) for job, all_ in zip(jobs, ordered, strict=True)),
+            mask=None if shared["masks"] is None else outlined(image, shared["masks"][index]),
+            maps=tuple(heat(image, rarity(job["maps"][index], all_)) for job, all_ in zip(jobs, ordered, strict=True)),
             scores=tuple(float(job["scores"][index]) for job in jobs),
         )
         for kind, index in _choose(shared, jobs, count)
@@ -207,15 +207,15 @@ def _choose(shared: Arrays, jobs: Sequence[Arrays], count: int) -> list[tuple[st
     return [*chosen, ("sound", int(sound[scores[sound].argmax()]))] if sound.size else chosen
 
 
-def _outlined(image: Array, mask: Array) -> Array:
-    """Draw a line around the defect on the grey image."""
+def outlined(image: Array, mask: Array) -> Array:
+    """Draw a line around the defect (H, W) on the grey image (h, w, 3)."""
     resized = cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(resized, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(_grey(image), contours, -1, OUTLINE)
 
 
-def _heat(image: Array, values: Array) -> Array:
-    """Lay the colours of values in [0, 1] over the grey image."""
+def heat(image: Array, values: Array) -> Array:
+    """Lay the colours of values (H, W) in [0, 1] over the grey image (h, w, 3)."""
     resized = cv2.resize(values, image.shape[1::-1])
     colours = cv2.applyColorMap((255 * resized).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return cv2.addWeighted(_grey(image), 0.25, colours, 0.75, 0)

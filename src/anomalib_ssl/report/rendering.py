@@ -32,7 +32,7 @@ def html(page: Page, drawn: Mapping[str, Mapping[str, plots.Plot]]) -> str:
         "template.html.j2",
         formatting.clean,
         page=page,
-        style=Markup(_text("style.css").partition("\n\n")[2]),  # noqa: S704  # of this package, without its header
+        style=style(),
         version=__version__,
         jpeg=jpeg,
         plots=drawn,
@@ -67,15 +67,24 @@ def markdown_text(text: str) -> Markup:
     return Markup(re.sub(r"[\\`*_\[\]<>|~$&#]|^[-+=:%(]|(?<=\d)[.)](?= )", r"\\\g<0>", line))  # noqa: S704  # escaped here
 
 
-def _render(name: str, escape: Callable[[str], str], **context: object) -> str:
-    environment = Environment(
+def style() -> Markup:
+    """The style of all pages, light and dark, without its header."""
+    return Markup(_text("style.css").partition("\n\n")[2])  # noqa: S704  # of this package
+
+
+def environment(escape: Callable[[str], str]) -> Environment:
+    """Make what renders templates: whatever is put into them is escaped, and a name that is missing is an error."""
+    return Environment(
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.from_string(_text(name))
+
+
+def _render(name: str, escape: Callable[[str], str], **context: object) -> str:
+    template = environment(escape).from_string(_text(name))
     return template.render(f=formatting, groups=GROUPS, metrics=METRICS, meanings=MEANINGS, bold=BOLD, **context)
 
 
