@@ -4,7 +4,7 @@
 """How well maps point at planted defects."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from anomalib.metrics.aupro import _AUPRO
@@ -14,7 +14,8 @@ from torchmetrics.functional.classification import binary_auroc
 from anomalib_ssl.comparison.evaluation import ordered
 
 
-class Located(NamedTuple):
+@dataclass(frozen=True)
+class Located:
     """How well defects were located.
 
     Args:

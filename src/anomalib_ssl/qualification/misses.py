@@ -56,7 +56,7 @@ def worst(trial: Trial, count: int) -> list[Defect]:
     """
     missed = ~np.all([subject.hits for subject in trial.subjects.values()], axis=0)
     ranked = sorted(
-        (trial.defects[index] for index in np.flatnonzero(missed)),
+        (trial.defects[index] for index in np.flatnonzero(missed).tolist()),
         key=lambda defect: -defect.size * defect.contrast,
     )
     turns: dict[Defect, int] = {}

@@ -81,9 +81,9 @@ def default_sizes(side: int) -> tuple[float, ...]:
         (3.0, 5.8, 11.2, 21.8, 42.2, 81.9)
     """
     pixels, smallest, largest, count = DEFAULT_SIZES
-    ends = np.log([max(pixels, smallest * side), largest * side])
+    first, last = np.log([max(pixels, smallest * side), largest * side]).tolist()
     # Rounded down, so that the largest one keeps its limit.
-    return tuple(float(np.floor(size * 10) / 10) for size in np.exp(np.linspace(*ends, int(count))) + 1e-9)
+    return tuple(float(np.floor(size * 10) / 10) for size in np.exp(np.linspace(first, last, int(count))) + 1e-9)
 
 
 def grid(

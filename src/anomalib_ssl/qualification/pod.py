@@ -99,12 +99,12 @@ def fit_pod(values: Array, hits: npt.NDArray[np.bool_]) -> Pod:
         a50 4.9, a90 11.8, a90/95 17.3
     """
     distinct, inverse = np.unique(values, return_inverse=True)
-    counts = np.bincount(inverse, minlength=len(distinct))
-    found = np.bincount(inverse, weights=hits, minlength=len(distinct))
+    counts: Array = np.bincount(inverse, minlength=len(distinct)).astype(float)
+    found: Array = np.bincount(inverse, weights=hits, minlength=len(distinct)).astype(float)
     points = (
         tuple(distinct.tolist()),
         tuple((found / np.maximum(counts, 1)).tolist()),
-        tuple(counts.tolist()),
+        tuple(counts.astype(int).tolist()),
     )
     note = _unfit(values, hits)
     if note:

@@ -50,7 +50,8 @@ def score(model: AnomalibModule, images: Sequence[torch.Tensor]) -> Scored:
     with mode(), torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
         for batch in _batches(model, images):
             output = model.model(batch)
-            found, heat = getattr(output, "pred_score", None), getattr(output, "anomaly_map", None)
+            found: Any = getattr(output, "pred_score", None)
+            heat: Any = getattr(output, "anomaly_map", None)
             if not isinstance(output, InferenceBatch) or (found is None and heat is None):
                 msg = f"model: {type(model).__name__} gives no scores of images."
                 raise ValueError(msg)
