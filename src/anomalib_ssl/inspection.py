@@ -78,11 +78,14 @@ def inspect_candidates(model: Any, images: torch.Tensor) -> Inspection:
         raise ValueError(msg)
     score, heat_map = scorer.chosen
     maps = scorer.candidates(model.model.exposure(images), model.model.evidence)
+    if heat_map not in maps:  # several that are joined
+        maps[heat_map] = model.model(images).anomaly_map
     columns = [
         Column(f"{name} (in use)" if name == heat_map else name, each, over=images) for name, each in maps.items()
     ]
-    judged = [("score", name, score, scorer.judged_scores.get(name)) for name in scorer.score_names]
-    judged += [("heat map", name, heat_map, scorer.judged_maps.get(name)) for name in scorer.map_names]
+    names = dict.fromkeys([*scorer.score_names, score]), dict.fromkeys([*scorer.map_names, heat_map])
+    judged = [("score", name, score, scorer.judged_scores.get(name)) for name in names[0]]
+    judged += [("heat map", name, heat_map, scorer.judged_maps.get(name)) for name in names[1]]
     numbers = [
         {
             "of": kind,

@@ -128,8 +128,9 @@ def test_candidates_are_shown_side_by_side(name, checkpoint, mvtec_root, run):
     assert {*model.model.scorer.score_names, *model.model.scorer.map_names} <= names
     used = {cells[0] for _, cells in listed(out) if cells[-1] == "yes"}
     assert used == {*model.model.scorer.chosen}
-    # A panel for the images, and one for each map; 220 points wide and a margin.
-    assert size_of(picture)[0] == pytest.approx(220 * (1 + len(model.model.scorer.map_names)), abs=10)
+    # A panel for the images, and one for each map, joined ones that are in use included; 220 points wide and a margin.
+    panels = {*model.model.scorer.map_names, model.model.scorer.chosen[1]}
+    assert size_of(picture)[0] == pytest.approx(220 * (1 + len(panels)), abs=10)
     images = plates(mvtec_root)
     with torch.no_grad(), model.scoring_mode():
         shown = {column.title: column.pictures for column in inspect_candidates(model, images).columns}

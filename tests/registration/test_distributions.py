@@ -20,7 +20,7 @@ def test_wheel_has_the_package_and_the_startup_files_only(distributions: dict[st
     assert f"{information}/licenses/LICENSE" in names
     assert license_expression == "License-Expression: Apache-2.0"
     files = ("published.yaml", "style.css", "template.html.j2", "template.md.j2")
-    data = tuple(f"anomalib_ssl/report/{name}" for name in files)
+    data = (*(f"anomalib_ssl/report/{name}" for name in files), "anomalib_ssl/qualification/template.html.j2")
     assert set(data) <= set(names)
     allowed = (".py", "py.typed", ".pth", ".start", *data)
     assert [name for name in names if not name.endswith(allowed) and information not in name] == []
