@@ -98,7 +98,8 @@ class Scorer(Fitted):
         self.size = size
         self.score = score
         self.heat_map = heat_map
-        first = defaults or (self.score_names[0], self.map_names[0])
+        # A model's own, whatever was asked for: what was judged has the same names in every checkpoint of it.
+        self._usual = first = defaults or (self.score_names[0], self.map_names[0])
         self.chosen = (first[0] if score == AUTO else score, first[1] if heat_map == AUTO else heat_map)
         self._defaults = self.chosen
         self.maps = nn.ModuleDict(maps)
@@ -188,7 +189,7 @@ class Scorer(Fitted):
         if not families:
             return
         for measured in (sound, *families):
-            for name in (name for name in self._defaults if AND in name):
+            for name in (name for name in self._usual if AND in name):
                 parts = [measured.values[part] for part in name.split(AND)]
                 measured.values[name] = [
                     self._together(name, dict(zip(name.split(AND), batch, strict=True)))
@@ -220,11 +221,11 @@ class Scorer(Fitted):
     @property
     def _judged_scores(self) -> list[str]:
         """What ``auto`` chooses a score from: all candidates, and the default, which may be several together."""
-        return [*self.score_names, self._defaults[0]]
+        return [*self.score_names, self._usual[0]]
 
     @property
     def _judged_maps(self) -> list[str]:
-        return [*self.map_names, self._defaults[1]]
+        return [*self.map_names, self._usual[1]]
 
     def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""

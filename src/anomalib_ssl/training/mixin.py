@@ -220,12 +220,16 @@ class SelfSupervisedMixin(Base):
 
     @property
     def held_out_metrics(self) -> Mapping[str, float]:
-        """How well planted defects are told from sound images, by name: ``image_AUROC`` and ``pixel_AUROC``."""
+        """How well planted defects are told from sound images, by name: ``image_AUROC`` and ``pixel_AUROC``.
+
+        Candidates that are joined are judged by default only.
+        """
         scorer = getattr(self.model, "scorer", None)
         if scorer is None or not scorer.judged_scores:
             return {}
         score, heat_map = scorer.chosen
-        return {"image_AUROC": scorer.judged_scores[score], "pixel_AUROC": scorer.judged_maps[heat_map]}
+        found = {"image_AUROC": scorer.judged_scores.get(score), "pixel_AUROC": scorer.judged_maps.get(heat_map)}
+        return {name: value for name, value in found.items() if value is not None}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show what the model does inside; to be called in :meth:`scoring_mode` and without gradients.
