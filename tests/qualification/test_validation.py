@@ -27,11 +27,19 @@ def resize():
     return PreProcessor(Resize((64, 64), antialias=True))
 
 
+def textures(folder):
+    """Images that Draem makes defects of, in place of those that it would download."""
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    return folder
+
+
 MODELS = {
-    "Padim": lambda: Padim(pre_processor=resize(), n_features=8, **SMALL),
-    "Patchcore": lambda: Patchcore(pre_processor=resize(), coreset_sampling_ratio=0.01, **SMALL),
-    "Draem": lambda: Draem(pre_processor=resize(), visualizer=False),
-    "CutPaste": lambda: get_model(
+    "Padim": lambda _: Padim(pre_processor=resize(), n_features=8, **SMALL),
+    "Patchcore": lambda _: Patchcore(pre_processor=resize(), coreset_sampling_ratio=0.01, **SMALL),
+    "Draem": lambda folder: Draem(dtd_dir=textures(folder / "textures"), pre_processor=resize(), visualizer=False),
+    "CutPaste": lambda _: get_model(
         "cut_paste", backbone="test_resnet", image_size=64, max_updates=4, seed=0, visualizer=False
     ),
 }
@@ -66,7 +74,7 @@ def engine(folder, *callbacks, **arguments):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW[name]) for name in MODELS])
 def test_no_test_image_is_validated_on(name, mvtec_root, tmp_path):
     seed_everything(0)  # Draem draws with NumPy and Python as well
-    watch, data, model = Watch(), plate(mvtec_root), MODELS[name]()
+    watch, data, model = Watch(), plate(mvtec_root), MODELS[name](tmp_path)
     engine(tmp_path, PlantedValidation(defects=12), watch).fit(model, datamodule=data)
     assert watch.validated
     assert not any("plate/test" in path for path in watch.validated)
@@ -84,7 +92,7 @@ def test_the_test_that_follows_is_of_test_images(mvtec_root, tmp_path):
     torch.manual_seed(0)
     data = plate(mvtec_root)
     running = engine(tmp_path, PlantedValidation(defects=12))
-    model = MODELS["Padim"]()
+    model = MODELS["Padim"](tmp_path)
     running.fit(model, datamodule=data)
     validation = data.val_data
     [metrics] = running.test(model, datamodule=data)
@@ -102,7 +110,7 @@ def test_two_images_without_masks(tmp_path):
     data = Folder("parts", root=tmp_path, normal_dir="good", num_workers=0, test_split_mode="none")
     data.val_split_mode = data.val_split_mode.NONE
     torch.manual_seed(0)
-    model = MODELS["Padim"]()
+    model = MODELS["Padim"](tmp_path)
     engine(tmp_path / "run", PlantedValidation(defects=12)).fit(model, datamodule=data)
     assert len(data.train_data) == 2
     assert isinstance(data.val_data, PlantedDataset)
@@ -169,4 +177,4 @@ def test_images_that_are_too_small_are_refused(tmp_path):
     data = Folder("parts", root=tmp_path, normal_dir="good", num_workers=0, test_split_mode="none")
     data.val_split_mode = data.val_split_mode.NONE
     with pytest.raises(ValueError, match="images must have sides of at least 16 pixels"):
-        engine(tmp_path / "run", PlantedValidation()).fit(MODELS["Padim"](), datamodule=data)
+        engine(tmp_path / "run", PlantedValidation()).fit(MODELS["Padim"](tmp_path), datamodule=data)
