@@ -98,8 +98,10 @@ def judge(train: torch.Tensor, augmented: torch.Tensor, unlabeled: torch.Tensor,
     if not all(one.isfinite().all() for one in (train, augmented, unlabeled)):
         msg = "The detector's embeddings are not finite: its training has diverged. Lower lr or inner_lr."
         raise ValueError(msg)
-    return Judgement(
-        spread=float(score_spread(train, unlabeled)) if len(train) >= LEAST_IMAGES else math.nan,
-        loss=float(validation_loss(train, augmented, unlabeled, loss)),
-        dsv=float(dsv_criterion(train, augmented, unlabeled)),
-    )
+    # Asked from within a training step, which may run under the host's autocast.
+    with torch.autocast("cpu", enabled=False):
+        return Judgement(
+            spread=float(score_spread(train, unlabeled)) if len(train) >= LEAST_IMAGES else math.nan,
+            loss=float(validation_loss(train, augmented, unlabeled, loss)),
+            dsv=float(dsv_criterion(train, augmented, unlabeled)),
+        )
