@@ -535,6 +535,14 @@ def test_two_processes_agree(name, mvtec_root, tmp_path):
     assert done.returncode == 0, done.stderr
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert all(torch.equal(value, ranks[1][key]) for key, value in ranks[0].items())
+    # One process finds the same statistics of the same weights.
+    model, datamodule = build(name), plate(mvtec_root)
+    model.model.load_state_dict(ranks[0])
+    expected = scores(model.model, some_images())
+    datamodule.setup()
+    images = torch.stack([model.pre_processor.transform(item.image) for item in datamodule.train_data])
+    model.fit_statistics(images.split(4))
+    torch.testing.assert_close(scores(model.model, some_images()), expected, rtol=1e-3, atol=1e-3)
 
 
 def stripes(count, defect, generator):
