@@ -520,7 +520,8 @@ if __name__ == "__main__":
         accelerator="cpu", devices=2, strategy="ddp_fork", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=[Keep()],
     )
-    trainer.fit(build(sys.argv[1]), datamodule=plate(sys.argv[2], train_batch_size=2))
+    arguments = {"freeze_updates": 2} if sys.argv[1] == "CutPaste" else {}
+    trainer.fit(build(sys.argv[1], **arguments), datamodule=plate(sys.argv[2], train_batch_size=2))
 """
 
 

@@ -124,6 +124,10 @@ class CutPasteTraining(SelfSupervisedMixin):
     def setup(self, stage: str) -> None:
         """Refuse data that cannot be trained on, images smaller than a scar among them, before training starts."""
         super().setup(stage)
+        several = getattr(self.trainer.strategy, "_ddp_kwargs", None)
+        if self.freeze_updates > 0 and several is not None:
+            # The frozen backbone has no gradients that processes could wait for.
+            several.setdefault("find_unused_parameters", True)
         if stage == "fit" and self.input_size is not None:
             # Sampling checks the sizes; a generator of its own leaves the run's random numbers alone.
             self.views(torch.zeros(1, 3, *self.input_size), torch.Generator())
