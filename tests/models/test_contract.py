@@ -42,8 +42,8 @@ SMALL = {
 
 LEARNED = {
     "AutoencoderProjection": (0, 150, {"lr": 3e-3, "corruption": {"fills": ["flat"]}, "widths": [8, 16, 32]}),
-    "CutPaste": (1, 60, {"score": "density"}),
-    "CutPastePatch": (1, 40, {}),
+    "CutPaste": (1, 60, {"score": "density", "lr": 1e-2}),
+    "CutPastePatch": (1, 40, {"lr": 1e-2}),
     "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"], "score": "distance_max"}),
     "NSA": (4, 60, {"score": "change_mean"}),
     "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16]}),

@@ -3,6 +3,8 @@
 
 """CutPaste's own arguments, and its kinds trained, tested and loaded by anomalib's engine."""
 
+import copy
+
 import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
@@ -149,6 +151,24 @@ def test_augmentations_in_a_checkpoint(tmp_path, mvtec_root):
     assert_pastes(CutPaste.load_from_checkpoint(path))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "kind", "rate"),
+    [
+        ({}, torch.optim.AdamW, 0.001),
+        ({"optimizer": "sgd"}, torch.optim.SGD, 0.03),
+        ({"optimizer": "sgd", "lr": 0.1}, torch.optim.SGD, 0.1),
+    ],
+)
+def test_optimizers_have_rates_of_their_own(arguments, kind, rate, tmp_path, mvtec_root):
+    model = CutPaste(**SMALL, **arguments)
+    before = copy.deepcopy(model.model.backbone.state_dict())
+    engine = fit(tmp_path, mvtec_root, model)
+    (optimizer,) = engine.trainer.optimizers
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0]["initial_lr"] == rate
+    assert any(not torch.equal(value, before[name]) for name, value in model.model.backbone.state_dict().items())
+
+
 # Errors
 
 
@@ -164,7 +184,7 @@ def test_augmentations_in_a_checkpoint(tmp_path, mvtec_root):
         ({"freeze_updates": -1}, "freeze_updates"),
         ({"finetune_lr": -0.1}, "finetune_lr"),
         ({"finetune_lr": 1e-4}, "finetune_lr.*freeze_updates"),
-        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"optimizer": "adam"}, "optimizer"),
         ({"gde_shrinkage": "oas"}, "shrinkage"),
         ({"patch": {"area": (0.5, 0.1)}}, "patch: area"),
         ({"patch": {"aspect": ((0.0, 1.0), (1.0, 3.3))}}, "patch: aspect"),
