@@ -37,7 +37,12 @@ html_theme = "sphinx_book_theme"
 html_title = "anomalib-ssl"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_theme_options = {"repository_url": REPOSITORY, "use_repository_button": True, "show_toc_level": 2}
+html_theme_options = {
+    "repository_url": REPOSITORY,
+    "use_repository_button": True,
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the sidebar has a field to search in
+}
 
 myst_heading_anchors = 4
 nb_execution_mode = "cache"
