@@ -35,7 +35,14 @@ exclude_patterns = ["_build", "jupyter_execute", ".jupyter_cache", "gallery", "u
 
 html_theme = "sphinx_book_theme"
 html_title = "anomalib-ssl"
-html_theme_options = {"repository_url": REPOSITORY, "use_repository_button": True, "show_toc_level": 2}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "repository_url": REPOSITORY,
+    "use_repository_button": True,
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the sidebar has a field to search in
+}
 
 myst_heading_anchors = 4
 nb_execution_mode = "cache"

@@ -280,8 +280,6 @@ def test_preview_knows_it():
         ({"shapes": []}, "shapes"),
         ({"regions": (0, 2)}, "regions"),
         ({"axes": (0.2, 0.1)}, "axes"),
-        ({"stroke_width": (0.0, 0.1)}, "stroke_width"),
-        ({"stroke_length": (0.1, 2.0)}, "stroke_length"),
         ({"smoothing": (0.0, 0.1)}, "smoothing"),
         ({"displacement": (0.0, 0.5)}, "displacement"),
         ({"area": (-0.1, 0.2)}, "area"),

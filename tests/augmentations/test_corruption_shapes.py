@@ -20,15 +20,13 @@ from anomalib_ssl.augmentations.corruption.fields import (
 from anomalib_ssl.augmentations.corruption.shapes import SHAPES, region_level, sample_regions
 from anomalib_ssl.augmentations.corruption.weights import feathered, fit_area, in_pixels
 
-RANGES = {"axes": (0.03, 0.2), "stroke_width": (0.01, 0.04), "stroke_length": (0.2, 0.6)}
-
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def regions(shape, shapes=SHAPES, count=(1, 3), seed=0, **ranges):
-    return sample_regions(shape, shapes, count, **{**RANGES, **ranges}, generator=seeded(seed), host=seeded(seed + 1))
+def regions(shape, shapes=SHAPES, count=(1, 3), seed=0):
+    return sample_regions(shape, shapes, count, (0.03, 0.2), generator=seeded(seed), host=seeded(seed + 1))
 
 
 def pixel_centres(batch, height, width):
@@ -91,7 +89,7 @@ def test_outlines_equal_a_polygon_rasteriser(shapes, height, width):
 
 
 def test_bent_strokes_follow_their_parabola():
-    p = regions((6, 3, 128, 128), ("stroke",), (1, 1), stroke_width=(0.03, 0.04))
+    p = regions((6, 3, 128, 128), ("stroke",), (1, 1))
     assert p["bend"].abs().max() > 0.15
     level = region_level(p, *pixel_centres(6, 128, 128))
     for i in range(6):

@@ -29,18 +29,6 @@ def test_regions_against_numpy():
     assert float(ProjectionLoss(0.1)(reconstruction, target, masks)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_weights_by_area_give_the_mean_squared_error():
-    reconstruction, target, masks = inputs()
-    mse = torch.nn.functional.mse_loss(reconstruction, target)
-    clean, masked = region_losses(reconstruction, target, masks)
-    share = masks.float().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(((1 - share) * clean + share * masked).mean(), mse)
-    torch.testing.assert_close(ProjectionLoss(weighting="pixel")(reconstruction, target, masks), mse)
-    # Which the weight does not change, and which is another number than the weighted regions'.
-    torch.testing.assert_close(ProjectionLoss(0.5, weighting="pixel")(reconstruction, target, masks), mse)
-    assert not torch.isclose(ProjectionLoss(0.1)(reconstruction, target, masks), mse, rtol=1e-3)
-
-
 @pytest.mark.parametrize(("filled", "weight"), [(False, 0.9), (True, 0.1)])
 def test_a_region_without_pixels_contributes_nothing(filled, weight):
     reconstruction, target, _ = inputs()
@@ -75,7 +63,6 @@ def test_full_precision_under_autocast():
     [
         ({"masked_weight": -0.1}, "masked_weight"),
         ({"masked_weight": 1.1}, "masked_weight"),
-        ({"weighting": "image"}, "loss_weighting"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):

@@ -54,22 +54,22 @@ def median_filter_3x3(images: torch.Tensor) -> torch.Tensor:
     )
 
 
-def gradient_magnitude(images: torch.Tensor, eps: float = 1e-12) -> torch.Tensor:
+def gradient_magnitude(images: torch.Tensor) -> torch.Tensor:
     """Compute the magnitude of the Prewitt gradient, kernels divided by 3, the border replicated.
 
     Args:
         images: Shape (B, C, H, W).
-        eps: Added below the square root, whose slope would be infinite where the image is flat.
 
     Returns:
-        Shape (B, C, H, W), at least ``sqrt(eps)``.
+        Shape (B, C, H, W), at least 1e-6.
     """
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     rows = (padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]) / 3
     columns = (padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]) / 3
     across = rows[..., 2:] - rows[..., :-2]
     down = columns[..., 2:, :] - columns[..., :-2, :]
-    return (across.square() + down.square() + eps).sqrt()
+    # The slope of the square root would be infinite where the image is flat.
+    return (across.square() + down.square() + 1e-12).sqrt()
 
 
 def gradient_pyramid(images: torch.Tensor, levels: int = 4) -> list[torch.Tensor]:

@@ -5,13 +5,14 @@
 
 import torch
 
-from anomalib_ssl.checks import check_number
-
 C1 = 0.01**2
 C2 = 0.03**2
 
+RADIUS, SIGMA = 5, 1.5
+"""Reach and standard deviation in pixels of the Gaussian window, which has 11x11 pixels."""
 
-def ssim_map(first: torch.Tensor, second: torch.Tensor, window_size: int = 11, sigma: float = 1.5) -> torch.Tensor:
+
+def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Compare images by structural similarity, in float32 also under autocast.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004, equation 13,
@@ -25,14 +26,9 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor, window_size: int = 11, s
     Args:
         first: Shape (B, C, H, W), values in [0, 1].
         second: Images of the same shape.
-        window_size: Side of the Gaussian window in pixels, odd.
-        sigma: Standard deviation of the window in pixels, of at least 0.001.
 
     Returns:
         Shape (B, C, H, W), in [-1, 1] up to rounding; 1 where images are equal.
-
-    Raises:
-        ValueError: If an argument is outside its limits.
 
     Example:
         >>> import torch
@@ -40,13 +36,9 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor, window_size: int = 11, s
         >>> bool(ssim_map(image, image).mean().isclose(torch.tensor(1.0)))
         True
     """
-    check_number("sigma", sigma, 1e-3)
-    if window_size < 1 or window_size % 2 == 0:
-        msg = f"window_size must be odd and at least 1, got {window_size}."
-        raise ValueError(msg)
     with torch.autocast(first.device.type, enabled=False):
         first, second = first.float(), second.float()
-        rows, columns = (_window(side, window_size, sigma, first.device) for side in first.shape[-2:])
+        rows, columns = (_window(side, first.device) for side in first.shape[-2:])
         products = torch.stack([first, second, first * first, second * second, first * second])
         mean1, mean2, square1, square2, product = rows @ products @ columns
         luminance = (2 * mean1 * mean2 + C1) / (mean1.square() + mean2.square() + C1)
@@ -54,11 +46,10 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor, window_size: int = 11, s
         return luminance * (2 * (product - mean1 * mean2) + C2) / (variances + C2)
 
 
-def _window(side: int, window_size: int, sigma: float, device: torch.device) -> torch.Tensor:
+def _window(side: int, device: torch.device) -> torch.Tensor:
     """The weights of each pixel of one axis in the mean around each other: a symmetric matrix (side, side)."""
-    radius = window_size // 2
-    offsets = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+    offsets = torch.arange(-RADIUS, RADIUS + 1, device=device, dtype=torch.float32)
     pixels = torch.arange(side, device=device, dtype=torch.float32)
     distance = pixels.unsqueeze(1) - pixels
-    weights = (-0.5 * (distance / sigma).square()).exp() * (distance.abs() <= radius)
-    return weights / (-0.5 * (offsets / sigma).square()).exp().sum()
+    weights = (-0.5 * (distance / SIGMA).square()).exp() * (distance.abs() <= RADIUS)
+    return weights / (-0.5 * (offsets / SIGMA).square()).exp().sum()

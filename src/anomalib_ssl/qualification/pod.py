@@ -72,12 +72,12 @@ class Pod:
     ninety: Estimate | None = None
     bound: float | None = None
 
-    def curve(self, values: Array, confidence: float = 0.95) -> tuple[Array, Array, Array]:
-        """Compute probabilities and their pointwise two-sided confidence band, by the delta method, at some values."""
+    def curve(self, values: Array) -> tuple[Array, Array, Array]:
+        """Compute probabilities at some values and their pointwise 95 % confidence band, by the delta method."""
         design = np.stack([np.ones_like(values), np.log(values)], axis=1)
         line = design @ np.array([self.intercept, self.slope])
         error = np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.covariance), design))
-        width = norm.ppf(0.5 + confidence / 2) * error
+        width = norm.ppf(0.975) * error
         return expit(line), expit(line - width), expit(line + width)
 
 

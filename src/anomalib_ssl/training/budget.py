@@ -15,6 +15,10 @@ LIGHTNING_DEFAULT_EPOCHS = 1000
 """What Lightning's Trainer uses where neither ``max_epochs`` nor ``max_steps`` nor ``max_time`` is given."""
 
 
+VALIDATIONS, LEAST_INTERVAL = 5, 100
+"""Validations over a run, and the fewest updates between two of them."""
+
+
 class UpdateBudget(Callback):
     """End training after a number of optimiser updates, and validate a few times on the way.
 
@@ -24,25 +28,21 @@ class UpdateBudget(Callback):
     nothing was given, is lifted.
 
     Where the Trainer's validation settings are Lightning's defaults (once per epoch), validation, and with it the
-    checkpoint, happens ``num_validations`` times over the run instead, at least ``min_interval`` updates apart.
+    checkpoint, happens 5 times over the run instead, at least 100 updates apart.
     Whatever the settings, the last weights are always validated, since anomalib's thresholds come from there.
 
     Args:
         max_updates: Largest number of optimiser updates, at least 1.
-        num_validations: Number of validations over the run.
-        min_interval: Fewest updates between two validations.
 
     Raises:
         ValueError: If ``max_updates`` is less than 1.
     """
 
-    def __init__(self, max_updates: int, num_validations: int = 5, min_interval: int = 100) -> None:
+    def __init__(self, max_updates: int) -> None:
         if max_updates < 1:
             msg = f"max_updates must be at least 1, got {max_updates}."
             raise ValueError(msg)
         self.max_updates = max_updates
-        self.num_validations = num_validations
-        self.min_interval = min_interval
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lower the Trainer's limits before the optimiser and its schedule are built."""
@@ -62,7 +62,7 @@ class UpdateBudget(Callback):
         logger.info("%s trains for up to %d updates.", type(pl_module).__name__, total)
         if _is_dev_run(trainer) or not _validates_every_epoch(trainer):
             return
-        interval = max(math.ceil(total / self.num_validations), self.min_interval)
+        interval = max(math.ceil(total / VALIDATIONS), LEAST_INTERVAL)
         trainer.check_val_every_n_epoch = None
         trainer.val_check_interval = interval * trainer.accumulate_grad_batches
         trainer.val_check_batch = trainer.val_check_interval

@@ -74,20 +74,15 @@ class UpdateProgressBar(RichProgressBar):
 
 
 class LongRunNotice(Callback):
-    """Say so, soon after the start, when training will take long, and how to shorten it.
+    """Say so, soon after the start, when training will take more than an hour, and how to shorten it."""
 
-    Args:
-        limit: Expected duration in seconds above which the notice is given.
-        warmup: Updates before the clock starts.
-        updates: Updates over which the rate is measured, unless ``patience`` seconds pass first.
-        patience: Longest measurement in seconds.
-    """
+    warmup = 2
+    """Updates before the clock starts."""
 
-    def __init__(self, limit: float = 3600.0, warmup: int = 2, updates: int = 20, patience: float = 60.0) -> None:
-        self.limit = limit
-        self.warmup = warmup
-        self.updates = updates
-        self.patience = patience
+    updates, patience = 20, 60.0
+    """The rate is measured over so many updates, or over so many seconds if these pass first."""
+
+    def __init__(self) -> None:
         self._first_update = 0
         self._started: float | None = None
         self._done = False
@@ -115,7 +110,7 @@ class LongRunNotice(Callback):
         rate = measured / seconds
         total = total_updates(trainer)
         left = (total - trainer.global_step) / rate
-        if left > self.limit:
+        if left > 3600:
             logger.warning(
                 "This run will take about %.1f hours: %d updates at %.2f updates/s. A smaller budget shortens it, for "
                 "example --model.max_updates %d for one hour (max_updates=%d in Python); so do smaller images "

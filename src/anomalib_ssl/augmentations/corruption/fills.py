@@ -60,17 +60,13 @@ class Fill(ABC):
 
 @dataclass(frozen=True)
 class TextureFill(Fill):
-    """Random, colour-jittered crops of external textures.
+    """Random crops of external textures, from half the largest that is sharp to the whole, with colour jitter of 0.2.
 
     Args:
         folder: Folder of images.
-        scale: Smallest and largest side of a crop, as a share of the largest that is sharp and fits a texture.
-        jitter: Strength of the colour jitter.
     """
 
     folder: str
-    scale: tuple[float, float] = (0.5, 1.0)
-    jitter: float = 0.2
 
     def sample(
         self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
@@ -82,7 +78,7 @@ class TextureFill(Fill):
         # A crop of more than twice the pixels of the image's side would be aliased.
         longer = max(height, width)
         largest = min(TEXTURE_SIZE, 2 * longer) / TEXTURE_SIZE
-        crop = (place[0] * (self.scale[1] - self.scale[0]) + self.scale[0]) * largest
+        crop = (place[0] + 1) / 2 * largest
         crop_height, crop_width = crop * (height / longer), crop * (width / longer)
         return {
             "texture": integers(0, len(textures) - 1, batch, device, generator),
@@ -90,7 +86,7 @@ class TextureFill(Fill):
             "crop_width": crop_width,
             "crop_y": (place[1] * 2 - 1) * (1 - crop_height),
             "crop_x": (place[2] * 2 - 1) * (1 - crop_width),
-            **sample_color_jitter(batch, (self.jitter,) * 4, device, generator),
+            **sample_color_jitter(batch, (0.2,) * 4, device, generator),
         }
 
     def make(self, images: torch.Tensor, rows: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -111,13 +107,9 @@ class TextureFill(Fill):
 class ImageFill(Fill):
     """Another place of the same image or, with equal chance, of another image of the batch.
 
-    The image is moved by whole pixels and mirrored at its borders, so that every pixel keeps its exact value.
-
-    Args:
-        distance: Smallest and largest move along either axis, as a share of the side.
+    The image is moved along either axis by a tenth to half of the side, by whole pixels, and mirrored at its borders:
+    every pixel keeps its exact value.
     """
-
-    distance: tuple[float, float] = (0.1, 0.5)
 
     def sample(
         self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
@@ -134,7 +126,7 @@ class ImageFill(Fill):
 
     def _shift(self, draw: torch.Tensor, side: int) -> torch.Tensor:
         """Turn draws from [0, 1) into moves in either direction."""
-        low, high = (share * side for share in self.distance)
+        low, high = 0.1 * side, 0.5 * side
         distance = ((draw * 2 - 1).abs() * (high - low) + low).ceil().long()
         return torch.where(draw < 0.5, -distance, distance)
 
@@ -176,13 +168,7 @@ class DeformFill(Fill):
 
 @dataclass(frozen=True)
 class FlatFill(Fill):
-    """One colour, slightly rough.
-
-    Args:
-        grain: Smallest and largest standard deviation of the noise of each pixel.
-    """
-
-    grain: tuple[float, float] = (0.0, 0.04)
+    """One colour, slightly rough: with noise of a standard deviation up to 0.04."""
 
     def sample(
         self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
@@ -191,7 +177,7 @@ class FlatFill(Fill):
         size = (shape[0], 1, *(min(side, _GRAIN) for side in shape[-2:]))
         return {
             "grain": torch.randn(size, device=device, generator=generator),
-            "grain_strength": uniform(*self.grain, shape[0], device, generator),
+            "grain_strength": uniform(0, 0.04, shape[0], device, generator),
         }
 
     def make(self, images: torch.Tensor, rows: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -205,17 +191,13 @@ class FlatFill(Fill):
 
 @dataclass(frozen=True)
 class NoiseFill(Fill):
-    """Smooth noise of a random mean colour: clouds whose channels vary partly together.
+    """Smooth noise of a random mean colour: clouds of a standard deviation from 0.1 to 0.3.
 
     Args:
         smoothing: Smallest and largest standard deviation of the noise's Gaussian, as a share of the shorter side.
-        contrast: Smallest and largest standard deviation of the values.
-        correlation: Share of the variance that the channels have in common.
     """
 
     smoothing: tuple[float, float]
-    contrast: tuple[float, float] = (0.1, 0.3)
-    correlation: float = 0.6
 
     def sample(
         self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
@@ -225,14 +207,14 @@ class NoiseFill(Fill):
         return {
             "noise_knots": sample_knots(shape, 1 + shape[1], self.smoothing[0] * side, device, generator),
             "noise_sigma": uniform(*self.smoothing, shape[0], device, generator) * side,
-            "noise_contrast": uniform(*self.contrast, shape[0], device, generator),
+            "noise_contrast": uniform(0.1, 0.3, shape[0], device, generator),
         }
 
     def make(self, images: torch.Tensor, rows: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Smooth the noise and colour it."""
         knots = parameters["noise_knots"][rows]
-        # Mixed before smoothing: fewer numbers, same result.
-        knots = knots[:, :1] * math.sqrt(self.correlation) + knots[:, 1:] * math.sqrt(1 - self.correlation)
+        # The channels have 60 % of their variance in common. Mixed before smoothing: fewer numbers, same result.
+        knots = knots[:, :1] * math.sqrt(0.6) + knots[:, 1:] * math.sqrt(0.4)
         clouds = smooth_field(knots, parameters["noise_sigma"][rows], *images.shape[-2:])
         color, contrast = parameters["color"][rows], parameters["noise_contrast"][rows].view(-1, 1, 1, 1)
         return (color.unsqueeze(2).unsqueeze(3) + contrast * clouds).clamp_(0, 1)

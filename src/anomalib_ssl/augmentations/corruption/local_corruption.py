@@ -71,8 +71,6 @@ class LocalCorruption(Augmentation):
         shapes: Kinds of regions: ``ellipse``, ``blob`` and ``stroke``, drawn with equal chance.
         regions: Smallest and largest number of regions per image.
         axes: Smallest and largest semi-axis of ellipses and blobs, as a share of the image's shorter side.
-        stroke_width: Smallest and largest width of strokes, likewise.
-        stroke_length: Smallest and largest length of strokes, likewise.
         smoothing: Smallest and largest standard deviation of the Gaussian that smooths random fields, likewise.
         displacement: Smallest and largest amplitude of elastic displacements, likewise; amplitudes are two standard
             deviations.
@@ -106,8 +104,6 @@ class LocalCorruption(Augmentation):
     shapes: Sequence[str] = SHAPES
     regions: tuple[int, int] = (1, 3)
     axes: tuple[float, float] = (0.03, 0.2)
-    stroke_width: tuple[float, float] = (0.01, 0.04)
-    stroke_length: tuple[float, float] = (0.2, 0.6)
     smoothing: tuple[float, float] = (0.04, 0.1)
     displacement: tuple[float, float] = (0.02, 0.08)
     area: tuple[float, float] = (0.002, 0.25)
@@ -126,8 +122,6 @@ class LocalCorruption(Augmentation):
         check_choices("shapes", self.shapes, SHAPES)
         check_whole_range("regions", self.regions, 1, 16)
         check_range("axes", self.axes, 0.005, 0.5)
-        check_range("stroke_width", self.stroke_width, 0.002, 0.5)
-        check_range("stroke_length", self.stroke_length, 0.01, 1)
         check_range("smoothing", self.smoothing, 0.01, 1)
         check_range("displacement", self.displacement, 0, 0.2)
         check_range("area", self.area, 0, 1)
@@ -196,17 +190,7 @@ class LocalCorruption(Augmentation):
             "min_change": torch.full((batch,), self.min_change, device=device),
             "area": torch.tensor([self.area], dtype=torch.float64, device="cpu"),
             "fill": _draw_fills(weights, batch, host),
-            **sample_regions(
-                shape,
-                self.shapes,
-                self.regions,
-                self.axes,
-                self.stroke_width,
-                self.stroke_length,
-                device,
-                generator,
-                host,
-            ),
+            **sample_regions(shape, self.shapes, self.regions, self.axes, device, generator, host),
             **{f"outline_{name}": value for name, value in field.items()},
         }
         for name in weights:

@@ -18,6 +18,9 @@ from anomalib_ssl.augmentations.sampling import integers, uniform
 SHAPES = ("ellipse", "blob", "stroke")
 """Index of each kind of outline in the parameters."""
 
+STROKE_WIDTH, STROKE_LENGTH = (0.01, 0.04), (0.2, 0.6)
+"""Smallest and largest width and length of strokes, as shares of the image's shorter side."""
+
 _BORDER = 0.1
 """Centres keep this share of the image's sides from its borders."""
 
@@ -36,8 +39,6 @@ def sample_regions(
     shapes: Sequence[str],
     regions: tuple[int, int],
     axes: tuple[float, float],
-    stroke_width: tuple[float, float],
-    stroke_length: tuple[float, float],
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
     host: torch.Generator | None = None,
@@ -51,8 +52,6 @@ def sample_regions(
         shapes: Kinds to choose from, see :data:`SHAPES`.
         regions: Smallest and largest number of regions per image.
         axes: Smallest and largest semi-axis of ellipses and blobs, as a share of the shorter side.
-        stroke_width: Smallest and largest width of strokes, likewise.
-        stroke_length: Smallest and largest length of strokes, likewise.
         device: Device of the parameters.
         generator: Source of randomness on ``device``.
         host: Source of randomness on the host.
@@ -83,8 +82,8 @@ def sample_regions(
         "center_y": (down * (1 - 2 * _BORDER) + _BORDER) * height,
         "center_x": (across * (1 - 2 * _BORDER) + _BORDER) * width,
         "angle": turn * (2 * math.pi),
-        "half_length": torch.where(is_stroke, between(stroke_length, first) / 2, between(axes, first)),
-        "half_width": torch.where(is_stroke, between(stroke_width, second) / 2, between(axes, second)),
+        "half_length": torch.where(is_stroke, between(STROKE_LENGTH, first) / 2, between(axes, first)),
+        "half_width": torch.where(is_stroke, between(STROKE_WIDTH, second) / 2, between(axes, second)),
         "bend": bend * 0.6 - 0.3,
         "wave": wave * is_blob.unsqueeze(-1),
         "phase": phase,

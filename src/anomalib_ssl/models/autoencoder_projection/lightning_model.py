@@ -9,7 +9,7 @@ Bauer, Nakajima and Müller, "Self-Supervised Autoencoders for Visual Anomaly De
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from anomalib.data import Batch
@@ -70,9 +70,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         lr: Learning rate of AdamW after the warm-up.
         ema_decay: Decay of the moving average of the weights, which is what is scored with; 0 for the weights
             themselves. It is less at the start.
-        masked_weight: Weight of the error where images were corrupted; that of the error elsewhere is the rest to 1.
-        loss_weighting: ``region`` for an average over either region, weighted as above; ``pixel`` for the plain mean
-            squared error.
+        masked_weight: Weight of the mean error where images were corrupted; that of the mean elsewhere is the rest.
         corruption: How training images are corrupted.
         blended: Share of the training images that get patches of other images blended in instead, see
             :class:`~anomalib_ssl.augmentations.BlendedPatch`. Beyond the paper.
@@ -111,7 +109,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         lr: float = 1e-3,
         ema_decay: float = 0.999,
         masked_weight: float = 0.1,
-        loss_weighting: Literal["region", "pixel"] = "region",
         corruption: LocalCorruption = LocalCorruption(),
         blended: float = 0.0,
         symmetries: Symmetries = Symmetries(),
@@ -129,7 +126,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         self.blended = blended
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.symmetries = from_mapping(Symmetries, symmetries, "symmetries")
-        self.loss = ProjectionLoss(masked_weight, loss_weighting)
+        self.loss = ProjectionLoss(masked_weight)
         with self.drawing_weights():
             self.model: AutoencoderProjectionModel = AutoencoderProjectionModel(
                 self.size,

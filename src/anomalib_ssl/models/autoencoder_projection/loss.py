@@ -3,15 +3,10 @@
 
 """What the autoencoder learns: the clean image from the partly corrupted one."""
 
-from typing import Literal
-
 import torch
 from torch import nn
 
-from anomalib_ssl.checks import check_choice, check_number
-
-WEIGHTINGS = ("region", "pixel")
-"""Names of what the reconstruction error is averaged over."""
+from anomalib_ssl.checks import check_number
 
 
 def region_losses(
@@ -39,12 +34,9 @@ def region_losses(
 class ProjectionLoss(nn.Module):
     """Squared error of the clean region and of the corrupted one, each averaged over its own pixels, and weighted.
 
-    With weighting ``region`` a small corruption counts as much as a large one::
+    A small corruption counts as much as a large one::
 
         loss = (1 - masked_weight) * mean error of the clean pixels + masked_weight * mean error of the corrupted pixels
-
-    With ``pixel`` every pixel counts alike: the plain mean squared error of a denoising autoencoder, which is the above
-    with each region's share of the image for its weight.
 
     The paper (Bauer et al., Mathematics 2024, 12 (24), 3988) calls its objective a modified reconstruction error; its
     formula was not available. Two terms, one a region, are in third-party code for an early version, with 0.9 for the
@@ -53,7 +45,6 @@ class ProjectionLoss(nn.Module):
     Args:
         masked_weight: Weight of the corrupted region, in [0, 1]; that of the clean one is the rest. An image without
             such a region contributes nothing there.
-        weighting: ``region`` or ``pixel``; the latter ignores the weight.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -66,12 +57,10 @@ class ProjectionLoss(nn.Module):
         0.325
     """
 
-    def __init__(self, masked_weight: float = 0.1, weighting: Literal["region", "pixel"] = "region") -> None:
+    def __init__(self, masked_weight: float = 0.1) -> None:
         super().__init__()
         check_number("masked_weight", masked_weight, 0, 1)
-        check_choice("loss_weighting", weighting, WEIGHTINGS)
         self.masked_weight = masked_weight
-        self.weighting = weighting
 
     def forward(self, reconstruction: torch.Tensor, target: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compare reconstructions of corrupted images with the clean ones.
@@ -86,7 +75,4 @@ class ProjectionLoss(nn.Module):
         """
         with torch.autocast(reconstruction.device.type, enabled=False):
             clean, masked = region_losses(reconstruction, target, masks)
-            masked_weight: torch.Tensor | float = self.masked_weight
-            if self.weighting == "pixel":
-                masked_weight = masks.float().mean(dim=(1, 2, 3))
-            return ((1 - masked_weight) * clean + masked_weight * masked).mean()
+            return ((1 - self.masked_weight) * clean + self.masked_weight * masked).mean()

@@ -21,21 +21,16 @@ from PIL import Image
 
 from anomalib_ssl.scoring import squared_error
 
+ERROR_RANGE = 0.25
+"""Error shown in the colour at the upper end, for images in [0, 1]."""
+
 
 class ReconstructionVisualizer(ImageVisualizer):
     """anomalib's pictures of each image, and after them its reconstruction and the error of every pixel.
 
     The error is the root of the mean squared difference over the channels. Its colours mean the same in all pictures:
-    from 0 to ``error_range``, in units of the image's value range.
-
-    Args:
-        error_range: Error shown in the colour at the upper end, in (0, 1].
-        **arguments: Arguments of anomalib's ``ImageVisualizer``.
+    from 0 to :data:`ERROR_RANGE`. Arguments are those of anomalib's ``ImageVisualizer``.
     """
-
-    def __init__(self, error_range: float = 0.25, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.error_range = error_range
 
     def on_test_batch_end(
         self,
@@ -73,7 +68,7 @@ class ReconstructionVisualizer(ImageVisualizer):
             A row of pictures.
         """
         image: Any = item.image
-        error = squared_error(image.unsqueeze(0), reconstruction.unsqueeze(0)).sqrt().div(self.error_range).clamp(0, 1)
+        error = squared_error(image.unsqueeze(0), reconstruction.unsqueeze(0)).sqrt().div(ERROR_RANGE).clamp(0, 1)
         ours = [
             self._panel(visualize_image(reconstruction.cpu().clamp(0, 1)), "Reconstruction"),
             self._panel(visualize_anomaly_map(error[0].cpu()), "Error"),
