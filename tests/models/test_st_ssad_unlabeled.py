@@ -48,8 +48,9 @@ def test_test_images_have_to_be_asked_for(mvtec_root, caplog):
 
 def test_a_part_of_the_test_split_as_validation_split_is_not(mvtec_root):
     datamodule = mvtec(mvtec_root, val_split_mode="from_test", val_split_ratio=0.5)
-    found = find_unlabeled(None, trainer_of(datamodule))
-    assert found == find_unlabeled("val", trainer_of(datamodule))
+    trainer = trainer_of(datamodule)
+    found = find_unlabeled(None, trainer)
+    assert found == find_unlabeled("val", trainer)
     assert not found.transductive
     assert len(found.paths) == len(datamodule.val_data)
     assert not set(found.paths) & set(datamodule.test_data.samples.image_path)

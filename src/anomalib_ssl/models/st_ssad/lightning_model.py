@@ -66,7 +66,7 @@ class STSSAD(CutPaste, AnomalibModule):
         >>> from anomalib.engine import Engine
         >>> from anomalib_ssl import STSSAD
         >>> model = STSSAD(unlabeled_source="val", seed=0)
-        >>> datamodule = MVTecAD(category="bottle", val_split_mode="from_test")
+        >>> datamodule = MVTecAD(category="bottle", val_split_mode="from_test", seed=0)
         >>> Engine().train(model=model, datamodule=datamodule)  # doctest: +SKIP
     """
 
