@@ -13,7 +13,7 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback
 
 from anomalib_ssl import STSSAD, CutPaste
-from anomalib_ssl.models.st_ssad import lightning_model
+from anomalib_ssl.models.st_ssad import lightning_model, tuning
 from anomalib_ssl.models.st_ssad.settings import settings
 from anomalib_ssl.models.st_ssad.tuning import Choice
 
@@ -120,13 +120,13 @@ def test_without_images_to_tune_with_it_is_cutpaste(tmp_path, mvtec_root, caplog
             make_engine(tmp_path).fit(STSSAD("val", **SMALL), datamodule=data(mvtec_root, val_split_mode=mode))
 
 
-def test_pastes_that_cannot_be_seen_are_reported(tmp_path, mvtec_root, caplog):
-    invisible = {"patch": {"area": (1e-6, 2e-6), "jitter": 0.0}}
-    model = STSSAD("test", variant="normal", **invisible, **SMALL)
+def test_pastes_that_cannot_be_seen_are_reported(tmp_path, mvtec_root, caplog, monkeypatch):
+    monkeypatch.setattr(tuning, "LEAST_VISIBILITY", 1.1)
+    model = STSSAD("test", variant="normal", **SMALL)
     with caplog.at_level(logging.WARNING, logger="anomalib_ssl"):
         make_engine(tmp_path, limit_val_batches=0).fit(model, datamodule=data(mvtec_root))
     assert "No setting of 'patch' can be told from normal images; it stays as given." in caplog.text
-    assert model.views.patch.area == (1e-6, 2e-6)
+    assert model.views == CutPaste(variant="normal", **SMALL).views
 
 
 def test_a_folder_is_saved_as_plain_data(tmp_path, mvtec_root, last):

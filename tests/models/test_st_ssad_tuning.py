@@ -29,6 +29,9 @@ def test_settings_keep_what_they_do_not_change():
     assert len(found) == 3  # weak and strong are the same
     assert {(one.angle, one.reference_size, one.jitter) for one in found} == {(5.0, None, 0.4)}
     assert [(one.width, one.length) for one in found] == [((1, 3), (4, 8)), ((1, 2), (2, 4)), ((1, 1), (1, 2))]
+    # No setting is smaller than its kind allows.
+    assert settings(CutPaste(area=(1e-6, 2e-6)))[-1].area == (1e-6, 1e-6)
+    assert settings(BlendedPatch(height=(0.01, 0.02)))[-1].height == (0.01, 0.01)
     with pytest.raises(TypeError, match="got ColorJitter"):
         settings(ColorJitter())
 

@@ -14,8 +14,8 @@ SIZES = (1.0, 0.5, 0.25)
 STRONG_JITTER = 0.4
 """Strength of the colour jitter of pastes that differ clearly from their surroundings; the paper's is 0.1."""
 
-SMALLEST_SIDE = 0.01
-"""Least side of a blended patch, as a share of the image's."""
+SMALLEST_AREA, SMALLEST_SIDE = 1e-6, 0.01
+"""Least area of a patch and least side of a blended one, as shares of the image's."""
 
 
 def settings(given: Augmentation) -> list[Augmentation]:
@@ -41,9 +41,8 @@ def settings(given: Augmentation) -> list[Augmentation]:
         [((0.16, 0.32), 0.1), ((0.16, 0.32), 0.4), ((0.04, 0.08), 0.1), ((0.04, 0.08), 0.4)]
     """
     if isinstance(given, CutPaste):
-        area = given.area
         found: list[Augmentation] = [
-            replace(given, area=(area[0] * size**2, area[1] * size**2), jitter=jitter)
+            replace(given, area=_shares(given.area, size**2, SMALLEST_AREA), jitter=jitter)
             for size, jitter in product(SIZES, (given.jitter, STRONG_JITTER))
         ]
     elif isinstance(given, CutPasteScar):
@@ -53,7 +52,12 @@ def settings(given: Augmentation) -> list[Augmentation]:
         ]
     elif isinstance(given, BlendedPatch):
         found = [
-            replace(given, height=_shares(given.height, size), width=_shares(given.width, size), blend=blend)
+            replace(
+                given,
+                height=_shares(given.height, size, SMALLEST_SIDE),
+                width=_shares(given.width, size, SMALLEST_SIDE),
+                blend=blend,
+            )
             for size, blend in product(SIZES, ("poisson", "soft"))
         ]
     else:
@@ -66,5 +70,5 @@ def _pixels(limits: tuple[int, int], size: float) -> tuple[int, int]:
     return max(round(limits[0] * size), 1), max(round(limits[1] * size), 1)
 
 
-def _shares(limits: tuple[float, float], size: float) -> tuple[float, float]:
-    return max(limits[0] * size, SMALLEST_SIDE), max(limits[1] * size, SMALLEST_SIDE)
+def _shares(limits: tuple[float, float], factor: float, least: float) -> tuple[float, float]:
+    return max(limits[0] * factor, least), max(limits[1] * factor, least)
