@@ -115,7 +115,7 @@ class STSSAD(CutPaste, AnomalibModule):
                 self.seed or 0,
             )
         # Processes on different machines may round differently; the first one decides.
-        pastes = self.trainer.strategy.broadcast(choice.pastes)
+        pastes: dict[str, Any] = self.trainer.strategy.broadcast(choice.pastes)
         self.views = replace(self.views, **pastes)
         self.transductive = unlabeled.transductive
         logger.info("Mean distance %.4f, that of the given pastes %.4f.", choice.distance, choice.given)

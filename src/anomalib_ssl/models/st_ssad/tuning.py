@@ -91,9 +91,9 @@ def choose(
         for combination in {*combinations, given}
     }
     best = min(combinations, key=lambda combination: (distances[combination], combination))
-    pastes = {view: found[i] for (view, found), i in zip(candidates.items(), best, strict=True)}
+    chosen = {view: found[i] for (view, found), i in zip(candidates.items(), best, strict=True)}
     visible = {view: len(indices) for view, indices in seen.items()}
-    return Choice(pastes, distances[best], distances[given], visible)
+    return Choice(chosen, distances[best], distances[given], visible)
 
 
 def _first(batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
