@@ -79,6 +79,7 @@ def benchmark(
     read_types = {folder.name: read(folder, image_size) for folder in folders}
     test, types = torch.cat([*read_types.values()]), [name for name, one in read_types.items() for _ in one]
     held_out, trained = normal[::10], normal[torch.arange(len(normal)) % 10 != 0]
+    found["types"] = types
     judged = trained[torch.randperm(len(trained), generator=torch.Generator().manual_seed(0))[:JUDGED]]
     plan: Sets = {"untrained": ("3way", {}), "default": ("3way", {}), **random_sets(num_random)}
     untrained = model_of(plan["default"], arguments)
@@ -94,7 +95,7 @@ def benchmark(
         found["sets"][name] = {"pastes": str(pastes), "accuracy": accuracy, "scores": scores, "seconds": seconds}
         if name == "default":
             torch.save(model.model.state_dict(), out.with_suffix(".pt"))
-        save(out, {**found, "types": types})
+        save(out, found)
     if "criteria" not in found:
         after = model_of(plan["default"], arguments)
         after.model.load_state_dict(torch.load(out.with_suffix(".pt"), weights_only=True))
@@ -106,7 +107,7 @@ def benchmark(
             name: judge(model.model.eval().pooled_features, judged_sets, judged, test, types)
             for name, model in judges.items()
         }
-        save(out, {**found, "types": types})
+        save(out, found)
     show(category, found)
 
 
