@@ -58,7 +58,7 @@ def benchmark(
     pretrained: str | None = None,
     seed: int = 0,
 ) -> None:
-    """Train CutPaste with its defaults, with random sets of pastes and with what STSSAD chooses; judge all sets.
+    """Train CutPaste with its defaults, a strong patch, random sets of pastes and what STSSAD chooses; judge all sets.
 
     Args:
         root: Folder of a data set in MVTec layout.
@@ -85,6 +85,7 @@ def benchmark(
     untrained = model_of(plan["default"], arguments)
     chosen = chosen_sets(untrained, judged, test, types)
     plan |= {name: ("3way", pastes) for name, pastes in chosen.items()}
+    plan["strong patch"] = ("3way", {"patch": settings(untrained.views.patch)[1]})
     for name, pastes in plan.items():
         if name in found["sets"]:
             continue
@@ -136,14 +137,14 @@ def random_sets(count: int) -> Sets:
 def chosen_sets(
     model: CutPaste, judged: torch.Tensor, test: torch.Tensor, types: Sequence[str]
 ) -> dict[str, dict[str, Augmentation]]:
-    """What STSSAD chooses by either half of the test images, all types mixed; sets that are the same have one name."""
+    """What STSSAD chooses by either half of the test images, all types mixed, where that is not what is given."""
     candidates = {"patch": settings(model.views.patch), "scar": settings(model.views.scar)}
     model.model.eval()
     found: dict[str, dict[str, Augmentation]] = {}
     for half, rows in enumerate(halves(types, MIXED)):
         pastes = choose(model.model.pooled_features, candidates, judged.split(32), test[rows].split(32)).pastes
         print(f"chosen by half {half}: {pastes}", flush=True)
-        if pastes not in found.values():
+        if pastes not in ({view: one[0] for view, one in candidates.items()}, *found.values()):
             found[f"chosen {half}"] = pastes
     return found
 
@@ -212,9 +213,17 @@ def judge(
             for rows in halves(types, kind):
                 unlabeled = test_features[rows]
                 distance = float(mean_distance(train_features, augmented, unlabeled))
+                control = float(mean_distance(train_features, augmented, train_features))
                 transport = float(sinkhorn(train_features, torch.cat(augmented), unlabeled))
                 seen = min(float(visibility(train_features, one)) for one in augmented)
-                found[name][kind].append({"mean distance": distance, "Sinkhorn": transport, "visibility": seen})
+                found[name][kind].append(
+                    {
+                        "mean distance": distance,
+                        "with normal images as unlabelled": control,
+                        "Sinkhorn": transport,
+                        "visibility": seen,
+                    }
+                )
     return found
 
 

@@ -36,7 +36,8 @@ class STSSAD(CutPaste, AnomalibModule):
 
     Before the first update the network embeds training images, the same images with pastes of several settings, and
     unlabelled images, normal and anomalous ones mixed. For each kind of paste the setting is taken with which normal
-    and augmented images together lie most like the unlabelled ones, among those that can be told from normal images.
+    and augmented images together lie most like the unlabelled ones, among those that can be told from normal images. It
+    stays as given where normal images alone would choose the same; so it did wherever it was measured.
     Then all is :class:`~anomalib_ssl.models.cutpaste.CutPaste`: views, network, scores.
 
     Labels and masks are never read. Where the unlabelled images are test images the model is transductive: it is tested
@@ -116,9 +117,11 @@ class STSSAD(CutPaste, AnomalibModule):
             )
         # Processes on different machines may round differently; the first one decides.
         pastes: dict[str, Any] = self.trainer.strategy.broadcast(choice.pastes)
-        self.views = replace(self.views, **pastes)
         self.transductive = unlabeled.transductive
         logger.info("Mean distance %.4f, that of the given pastes %.4f.", choice.distance, choice.given)
+        if pastes == self._pastes():
+            logger.warning("The unlabelled images speak for no other pastes: the given ones stay, as of CutPaste.")
+        self.views = replace(self.views, **pastes)
         for name, paste in pastes.items():
             logger.info("Chosen for the view '%s': %s", name, paste)
             if not choice.visible[name]:

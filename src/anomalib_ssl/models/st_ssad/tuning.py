@@ -49,7 +49,9 @@ def choose(
     All combinations of the views' settings are compared by their
     :func:`~anomalib_ssl.models.st_ssad.alignment.mean_distance`, without those settings that by their
     :func:`~anomalib_ssl.models.st_ssad.alignment.visibility` cannot be seen: a paste that changes nothing lies where
-    most unlabelled images do. Images are compared at the brightness that they are scored at.
+    most unlabelled images do. A setting is changed only where normal images in place of the unlabelled ones would not
+    choose the same: else the criterion speaks, not the images, as was measured (docs/results/st_ssad.md). Images are
+    compared at the brightness that they are scored at.
     All settings meet the same images and random numbers.
 
     Args:
@@ -60,7 +62,7 @@ def choose(
         seed: Seed of all that is random about the pastes.
 
     Returns:
-        The choice. A view of whose settings none is visible keeps the given one.
+        The choice. A view keeps the given setting if none is visible, or the unlabelled images say nothing.
 
     Raises:
         ValueError: If there are fewer than 2 normal images, or no unlabelled ones.
@@ -84,16 +86,16 @@ def choose(
     }
     combinations = list(product(*(indices or [0] for indices in seen.values())))
     given = (0,) * len(candidates)
-    distances = {
-        combination: float(
-            mean_distance(train, [embedded[view][i] for view, i in zip(embedded, combination, strict=True)], mixed)
-        )
-        for combination in {*combinations, given}
-    }
-    best = min(combinations, key=lambda combination: (distances[combination], combination))
+
+    def distance(combination: tuple[int, ...], unlabeled: torch.Tensor) -> float:
+        sets = [found[index] for found, index in zip(embedded.values(), combination, strict=True)]
+        return float(mean_distance(train, sets, unlabeled))
+
+    best, control = (min(combinations, key=lambda each: distance(each, images)) for images in (mixed, train))
+    best = tuple(0 if index == other else index for index, other in zip(best, control, strict=True))
     chosen = {view: found[i] for (view, found), i in zip(candidates.items(), best, strict=True)}
     visible = {view: len(indices) for view, indices in seen.items()}
-    return Choice(chosen, distances[best], distances[given], visible)
+    return Choice(chosen, distance(best, mixed), distance(given, mixed), visible)
 
 
 def _first(batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
