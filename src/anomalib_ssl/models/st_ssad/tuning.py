@@ -51,21 +51,17 @@ def choose(
     :func:`~anomalib_ssl.models.st_ssad.alignment.visibility` cannot be seen: a paste that changes nothing lies where
     most unlabelled images do. A setting is changed only where normal images in place of the unlabelled ones would not
     choose the same: else the criterion speaks, not the images, as was measured (docs/results/st_ssad.md). Images are
-    compared at the brightness that they are scored at.
-    All settings meet the same images and random numbers.
+    compared at the brightness that they are scored at; all settings meet the same images and random numbers.
 
     Args:
         embed: Makes embeddings (B, D) of images (B, C, H, W).
         candidates: For each view its settings, the given one first.
-        normal: Normal images in batches (B, C, H, W), values in [0, 1]. Gone through repeatedly.
-        unlabeled: Unlabelled images, likewise.
+        normal: Normal images in batches (B, C, H, W), values in [0, 1]; at least 2.
+        unlabeled: Unlabelled images, likewise; at least 1.
         seed: Seed of all that is random about the pastes.
 
     Returns:
         The choice. A view keeps the given setting if none is visible, or the unlabelled images say nothing.
-
-    Raises:
-        ValueError: If there are fewer than 2 normal images, or no unlabelled ones.
     """
     exposure = Exposure()
     normal = _first(normal)
