@@ -1,279 +1,300 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""STSSAD on one defect type at a time: parameters tuned without labels beside random fixed ones, of the same detector.
+"""Do unlabelled images tell which pastes train CutPaste well? One training for each set of pastes, scored by type.
 
-Run as ``python benchmarks/defect_types.py --root datasets/MVTecAD --category transistor --out transistor.csv``. Each
-result is appended to the file as soon as it is there; the same command goes on where it was interrupted.
+Run as ``python benchmarks/defect_types.py --root datasets/MVTecAD --category transistor --out transistor.json``. Each
+training is saved as soon as it is there; the same command goes on where it was interrupted, and then shows the table.
 
-TRANSDUCTIVE: the tuned runs have seen the test images, though not their labels.
+One half of the test images is unlabelled: a set is judged by it, in embeddings that stand still. The other half is
+tested. Then the halves change places.
 """
 
-import csv
 import json
-import tempfile
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from anomalib.data import Folder
-from anomalib.engine import Engine
 from harness.quiet import quiet
+from harness.sinkhorn import sinkhorn
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr, wilcoxon
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from torchvision.transforms.v2.functional import resize
 
-from anomalib_ssl import STSSAD
-from anomalib_ssl.models.st_ssad.image_pool import ImagePool, Pools, read_unlabeled
+from anomalib_ssl import CutPaste
+from anomalib_ssl.augmentations import Augmentation, BlendedPatch, CutPasteScar
+from anomalib_ssl.augmentations import CutPaste as Patch
+from anomalib_ssl.image_files import find_images, read_image
+from anomalib_ssl.models.st_ssad.alignment import mean_distance, visibility
+from anomalib_ssl.models.st_ssad.settings import settings
+from anomalib_ssl.models.st_ssad.tuning import choose
 
-TUNED = "tuned"
-NOTE = "TRANSDUCTIVE: the tuned runs have seen the test images, though not their labels"
-COLUMNS = (
-    "category",
-    "defect_type",
-    "seed",
-    "method",
-    "image_AUROC",
-    "validation_loss",
-    "spread",
-    "dsv",
-    "area",
-    "aspect",
-    "angle",
-    "transductive",
-    "seconds",
-    "settings",
-)
-Row = dict[str, str]
+SCORES = ("normed_places_top", "density")
+MIXED = "mixed"
+JUDGED = 128
+"""Normal images that are embedded, and augmented."""
+
+Sets = dict[str, tuple[str, dict[str, Augmentation]]]
+Embedding = Callable[[torch.Tensor], torch.Tensor]
 
 
 def benchmark(
     root: Path,
     category: str,
     out: Path,
-    defect_types: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
     num_random: int = 8,
-    tuning_updates: int = 400,
-    training_updates: int = 400,
-    augmentation: Literal["cutdiff", "cutout", "cutpaste", "rotation"] = "cutdiff",
+    updates: int = 100,
+    batch_size: int = 16,
     image_size: int = 64,
     backbone: str = "resnet18",
-    batch_size: int = 16,
-    outer_batch_size: int = 32,
-    second_order: bool = True,
-    num_starts: int = 4,
-    area: tuple[float, float] = (0.02, 0.15),
-    options: dict[str, Any] | None = None,
-) -> list[Row]:
-    """Train on the normal images, tune and test on the sound test images and those of one defect type.
-
-    Random parameters are uniform within the bounds, area and aspect on a logarithmic scale, and the same for all
-    seeds and defect types. All detectors are trained for ``training_updates``, from the same weights at the same seed;
-    tuning comes before that.
+    pretrained: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Train CutPaste with its defaults, a strong patch, random sets of pastes and what STSSAD chooses; judge all sets.
 
     Args:
         root: Folder of a data set in MVTec layout.
         category: Its category.
-        out: CSV file to append to.
-        defect_types: Subfolders of ``test``; all but ``good`` by default.
-        seeds: Seeds of each run.
-        num_random: Number of random parameters.
-        tuning_updates: Updates of search and tuning.
-        training_updates: Updates of the training that is tested.
-        augmentation: Augmentation that is tuned.
+        out: JSON file with scores and criteria, which is gone on with.
+        num_random: Number of random sets, of patches, scars and blended patches in turn.
+        updates: Updates of each training.
+        batch_size: Training images per update.
         image_size: Side in pixels to which images are resized.
         backbone: Name of a timm network.
-        batch_size: Training images per update.
-        outer_batch_size: Normal and unlabelled images per step of the parameters.
-        second_order: Whether the tuning is second order.
-        num_starts: Number of starts.
-        area: Smallest and largest area of a patch.
-        options: Further arguments of STSSAD.
-
-    Returns:
-        All rows of the file that belong to these settings.
+        pretrained: Name of a timm network with pretrained weights, for one more embedding.
+        seed: Seed of weights and trainings.
     """
-    shared: dict[str, Any] = {
-        "augmentation": augmentation,
-        "image_size": image_size,
-        "backbone": backbone,
-        "outer_batch_size": outer_batch_size,
-        "second_order": second_order,
-        "num_starts": num_starts,
-        "area": list(area),
-        **(options or {}),
-    }
-    budget = {"tuning_updates": tuning_updates, "training_updates": training_updates, "batch_size": batch_size}
-    settings = json.dumps({**shared, **budget}, sort_keys=True)
-    total = tuning_updates + training_updates
-    tuned: dict[str, Any] = {**shared, "max_updates": total, "tuning_share": tuning_updates / total}
-    fixed: dict[str, Any] = {**shared, "max_updates": training_updates, "tuning_share": 0.0}
-    runs: dict[str, dict[str, Any]] = {TUNED: {**tuned, "unlabeled_source": "test"}}
-    for number in range(num_random):
-        runs[f"random {number}"] = {**fixed, "parameters": random_parameters(fixed, number)}
-    types = defect_types or sorted(
-        path.name for path in (root / category / "test").iterdir() if path.is_dir() and path.name != "good"
-    )
-    for defect_type in types:
-        for seed in seeds:
-            for method, arguments in runs.items():
-                key = {"category": category, "defect_type": defect_type, "seed": str(seed), "method": method}
-                key["settings"] = settings
-                if any(all(row[name] == value for name, value in key.items()) for row in read(out)):
-                    continue
-                measured = run(root / category, defect_type, batch_size, {**arguments, "seed": seed})
-                append(out, {**key, **measured})
-    rows = [row for row in read(out) if row["settings"] == settings and row["category"] == category]
-    show(category, rows)
-    return rows
-
-
-def random_parameters(arguments: dict[str, Any], number: int) -> dict[str, float]:
-    """Draw parameters within the bounds of a model."""
-    with quiet():
-        augmentation = STSSAD(**arguments).augmentation
-    shares = np.random.default_rng(number).uniform(0.01, 0.99, len(augmentation.bounds))
-    values = augmentation.values(torch.logit(torch.tensor(shares)))
-    return {name: float(value.rad2deg()) if name == "angle" else float(value) for name, value in values.items()}
-
-
-def run(category: Path, defect_type: str, batch_size: int, arguments: dict[str, Any]) -> Row:
-    """Train, test and judge one model."""
-    started = time.monotonic()
-    datamodule = Folder(
-        name=category.name,
-        root=category,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir=f"test/{defect_type}",
-        train_batch_size=batch_size,
-        num_workers=0,
-        val_split_mode="same_as_test",
-    )
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        model = STSSAD(**arguments, visualizer=False)
-        engine = Engine(default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, logger=False)
-        engine.fit(model, datamodule=datamodule)
-        (metrics,) = engine.test(model, datamodule=datamodule, verbose=False)
-        train, unlabeled = (
-            pool(engine, model, dataset.samples["image_path"])
-            for dataset in (datamodule.train_data, datamodule.test_data)
-        )
-        torch.manual_seed(0)
-        judgement = model.tuning.judge(Pools(train, unlabeled))
-    return {
-        "image_AUROC": f"{metrics['image_AUROC']:.4f}",
-        "validation_loss": f"{judgement.loss:.5f}",
-        "spread": f"{judgement.spread:.4f}",
-        "dsv": f"{judgement.dsv:.5f}",
-        **{name: f"{value:.5g}" for name, value in model.tuned_parameters.items()},
-        "transductive": str(model.transductive),
-        "seconds": f"{time.monotonic() - started:.0f}",
-    }
-
-
-def pool(engine: Engine, model: STSSAD, paths: Sequence[str]) -> ImagePool:
-    """Images as the model sees them in a test."""
-    return read_unlabeled(list(paths), engine.trainer, model.pre_processor, model.device)
-
-
-def read(out: Path) -> list[Row]:
-    """All rows there are."""
-    if not out.is_file():
-        return []
-    with out.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def append(out: Path, row: Row) -> None:
-    """Write a row at once, so that an interrupted run loses the one at hand alone."""
-    new = not out.is_file()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def summarize(rows: Sequence[Row]) -> list[dict[str, float | str]]:
-    """Compare, for each defect type, tuned parameters with the mean over random ones, seed by seed.
-
-    Args:
-        rows: Rows of one category and one setting.
-
-    Returns:
-        For each defect type with both: mean AUROC of tuned and of random parameters and of the best of these, the mean
-        difference of the pairs, the number of pairs, and Spearman's rank correlation of validation loss and AUROC over
-        the random runs.
-    """
-    summary: list[dict[str, float | str]] = []
-    for defect_type in sorted({row["defect_type"] for row in rows}):
-        own = [row for row in rows if row["defect_type"] == defect_type]
-        auroc = {(row["seed"], row["method"]): float(row["image_AUROC"]) for row in own}
-        methods = sorted({row["method"] for row in own} - {TUNED})
-        seeds = [
-            seed
-            for seed in sorted({row["seed"] for row in own})
-            if all((seed, name) in auroc for name in [TUNED, *methods])
-        ]
-        if not seeds or not methods:
+    found = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"sets": {}}
+    arguments: dict[str, Any] = {"image_size": image_size, "backbone": backbone, "seed": seed}
+    normal = read(root / category / "train/good", image_size)
+    folders = sorted(path for path in (root / category / "test").iterdir() if path.is_dir())
+    read_types = {folder.name: read(folder, image_size) for folder in folders}
+    test, types = torch.cat([*read_types.values()]), [name for name, one in read_types.items() for _ in one]
+    held_out, trained = normal[::10], normal[torch.arange(len(normal)) % 10 != 0]
+    found["types"] = types
+    judged = trained[torch.randperm(len(trained), generator=torch.Generator().manual_seed(0))[:JUDGED]]
+    plan: Sets = {"untrained": ("3way", {}), "default": ("3way", {}), **random_sets(num_random)}
+    untrained = model_of(plan["default"], arguments)
+    chosen = chosen_sets(untrained, judged, test, types)
+    plan |= {name: ("3way", pastes) for name, pastes in chosen.items()}
+    plan["strong patch"] = ("3way", {"patch": settings(untrained.views.patch)[1]})
+    for name, pastes in plan.items():
+        if name in found["sets"]:
             continue
-        random = np.array([[auroc[seed, method] for method in methods] for seed in seeds])
-        tuned = np.array([auroc[seed, TUNED] for seed in seeds])
-        fixed = [row for row in own if row["method"] != TUNED]
-        losses, values = zip(
-            *[(float(row["validation_loss"]), float(row["image_AUROC"])) for row in fixed], strict=True
-        )
-        constant = len(set(losses)) < 2 or len(set(values)) < 2
-        summary.append(
-            {
-                "defect_type": defect_type,
-                "tuned": float(tuned.mean()),
-                "random": float(random.mean()),
-                "best": float(random.mean(axis=0).max()),
-                "difference": float((tuned - random.mean(axis=1)).mean()),
-                "pairs": len(seeds),
-                "spearman": float("nan") if constant else float(spearmanr(losses, values).statistic),
-            }
-        )
-    return summary
+        started, model = time.process_time(), model_of(pastes, arguments)
+        accuracy = train(model, trained, 0 if name == "untrained" else updates, batch_size, seed)
+        scores = {score: score_images(model, score, arguments, trained, held_out, test) for score in SCORES}
+        seconds = time.process_time() - started
+        found["sets"][name] = {"pastes": str(pastes), "accuracy": accuracy, "scores": scores, "seconds": seconds}
+        if name == "default":
+            torch.save(model.model.state_dict(), out.with_suffix(".pt"))
+        save(out, found)
+    if "criteria" not in found:
+        after = model_of(plan["default"], arguments)
+        after.model.load_state_dict(torch.load(out.with_suffix(".pt"), weights_only=True))
+        judges = {"untrained": untrained, "trained": after}
+        if pretrained is not None:
+            judges["pretrained"] = model_of(plan["default"], {**arguments, "backbone": pretrained, "pre_trained": True})
+        judged_sets = {name: pastes for name, pastes in plan.items() if name.startswith(("default", "random"))}
+        found["criteria"] = {
+            name: judge(model.model.eval().pooled_features, judged_sets, judged, test, types)
+            for name, model in judges.items()
+        }
+        save(out, found)
+    show(category, found)
 
 
-def show(category: str, rows: Sequence[Row]) -> None:
-    """Print the comparison."""
-    table = Table(
-        *("defect type", "tuned", "mean of random", "best of random", "difference", "seeds", "Spearman loss, AUROC"),
-        title=f"{category}, image AUROC, one defect type at a time. {NOTE}",
-        title_justify="left",
-    )
-    summary = summarize(rows)
-    for line in summary:
-        shares = [f"{100 * float(line[name]):.1f}" for name in ("tuned", "random", "best")]
-        difference = f"{100 * float(line['difference']):+.1f}"
-        table.add_row(str(line["defect_type"]), *shares, difference, str(line["pairs"]), f"{line['spearman']:+.2f}")
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(table)
-    pairs = paired(rows)
-    if len(pairs) >= 6 and np.ptp(pairs) > 0:
-        console.print(f"{len(pairs)} pairs of type and seed, Wilcoxon signed rank: p = {wilcoxon(pairs).pvalue:.3f}")
+def random_sets(count: int) -> Sets:
+    """Draw sets: a kind of paste each, of a size, a shape and a strength."""
+    sets: Sets = {}
+    for number in range(count):
+        drawn = np.random.default_rng(number).uniform(size=4)
+        kind = ("normal", "scar", "blended")[number % 3]
+        if kind == "normal":
+            area, aspect = 0.005 * 40 ** drawn[0], 1.1 * 3.6 ** drawn[1]
+            shape = ((0.8 / aspect, 1.25 / aspect), (0.8 * aspect, 1.25 * aspect))
+            pastes = {"patch": Patch((area / 1.5, area * 1.5), shape, jitter=drawn[2] / 2)}
+        elif kind == "scar":
+            width, length = 2 * 10 ** drawn[0], 12 * 7.5 ** drawn[1]
+            sides = [(max(round(side / 1.5), 1), round(side * 1.5)) for side in (width, length)]
+            pastes = {"scar": CutPasteScar(*sides, jitter=drawn[2] / 2)}
+        else:
+            side = 0.08 * 5 ** drawn[0]
+            limits, blend = (side / 1.3, side * 1.3), "soft" if drawn[2] < 0.5 else "poisson"
+            pastes = {"blended": BlendedPatch(1, limits, limits, outlines=("rectangle", "blob"), blend=blend)}
+        sets[f"random {number}"] = (kind, pastes)
+    return sets
 
 
-def paired(rows: Sequence[Row]) -> list[float]:
-    """AUROC of tuned parameters minus the mean over random ones, for each defect type and seed that has both."""
-    differences = []
-    for defect_type, seed in sorted({(row["defect_type"], row["seed"]) for row in rows}):
-        own = [row for row in rows if (row["defect_type"], row["seed"]) == (defect_type, seed)]
-        tuned = [float(row["image_AUROC"]) for row in own if row["method"] == TUNED]
-        random = [float(row["image_AUROC"]) for row in own if row["method"] != TUNED]
-        if tuned and random:
-            differences.append(tuned[0] - float(np.mean(random)))
-    return differences
+def chosen_sets(
+    model: CutPaste, judged: torch.Tensor, test: torch.Tensor, types: Sequence[str]
+) -> dict[str, dict[str, Augmentation]]:
+    """What STSSAD chooses by either half of the test images, all types mixed, where that is not what is given."""
+    candidates = {"patch": settings(model.views.patch), "scar": settings(model.views.scar)}
+    model.model.eval()
+    found: dict[str, dict[str, Augmentation]] = {}
+    for half, rows in enumerate(halves(types, MIXED)):
+        pastes = choose(model.model.pooled_features, candidates, judged.split(32), test[rows].split(32)).pastes
+        print(f"chosen by half {half}: {pastes}", flush=True)
+        if pastes not in ({view: one[0] for view, one in candidates.items()}, *found.values()):
+            found[f"chosen {half}"] = pastes
+    return found
+
+
+def model_of(pastes: tuple[str, dict[str, Augmentation]], arguments: dict[str, Any]) -> CutPaste:
+    """Build CutPaste with a set of pastes."""
+    with quiet():
+        model = CutPaste(variant=pastes[0], visualizer=False, **arguments)
+    model.views = replace(model.views, **pastes[1])
+    return model
+
+
+def train(model: CutPaste, images: torch.Tensor, updates: int, batch_size: int, seed: int) -> float:
+    """Train as CutPaste does; give the accuracy of the pretext task over the last fifth."""
+    torch.manual_seed(seed)
+    network, hits = model.model.train(), []
+    optimizer = torch.optim.SGD(network.parameters(), lr=model.lr, momentum=0.9, weight_decay=model.weight_decay)
+    for update in range(updates):
+        optimizer.param_groups[0]["lr"] = model.lr * 0.5 * (1 + math.cos(math.pi * update / updates))
+        views, labels = model.views(images[torch.randint(len(images), (batch_size,))])
+        logits = network(views)
+        optimizer.zero_grad()
+        model.loss(logits, labels).backward()
+        optimizer.step()
+        hits.append(float((logits.argmax(dim=1) == labels).float().mean()))
+    return float(np.mean(hits[-max(updates // 5, 1) :])) if hits else math.nan
+
+
+@torch.no_grad()
+def score_images(
+    model: CutPaste,
+    score: str,
+    arguments: dict[str, Any],
+    trained: torch.Tensor,
+    held_out: torch.Tensor,
+    test: torch.Tensor,
+) -> list[float]:
+    """Raw scores of test images by one of the candidates."""
+    scoring = model_of((model.views.variant, {}), {**arguments, "score": score})
+    scoring.model.load_state_dict(model.model.state_dict())
+    scoring.fit_statistics(trained.split(32), held_out.split(32))
+    scoring.model.eval()
+    return torch.cat([scoring.model(images).pred_score for images in test.split(32)]).tolist()
+
+
+@torch.no_grad()
+def judge(
+    embed: Embedding, sets: Sets, judged: torch.Tensor, test: torch.Tensor, types: Sequence[str]
+) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """All criteria in one embedding: by set, by type, for either half of the test images as the unlabelled ones."""
+
+    def embedded(images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([embed(part) for part in images.split(32)])
+
+    train_features, test_features = embedded(judged), embedded(test)
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for name, pastes in sets.items():
+        views = model_of(pastes, {"backbone": "test_resnet", "seed": 0}).views
+        used = [one for kind, one in (("patch", views.patch), ("scar", views.scar)) if pastes[0] in ("3way", kind)]
+        used = list(pastes[1].values()) or used
+        generator = torch.Generator().manual_seed(0)
+        augmented = [embedded(torch.cat([one(part, generator)[0] for part in judged.split(32)])) for one in used]
+        found[name] = {}
+        for kind in kinds(types):
+            found[name][kind] = []
+            for rows in halves(types, kind):
+                unlabeled = test_features[rows]
+                distance = float(mean_distance(train_features, augmented, unlabeled))
+                control = float(mean_distance(train_features, augmented, train_features))
+                transport = float(sinkhorn(train_features, torch.cat(augmented), unlabeled))
+                seen = min(float(visibility(train_features, one)) for one in augmented)
+                found[name][kind].append(
+                    {
+                        "mean distance": distance,
+                        "with normal images as unlabelled": control,
+                        "Sinkhorn": transport,
+                        "visibility": seen,
+                    }
+                )
+    return found
+
+
+def kinds(types: Sequence[str]) -> list[str]:
+    """The defect types, and all of them mixed."""
+    return [*sorted(set(types) - {"good"}), MIXED]
+
+
+def halves(types: Sequence[str], kind: str) -> Iterator[list[int]]:
+    """Sound images and those of a type, every other one of each."""
+    wanted = set(types) if kind == MIXED else {"good", kind}
+    for half in range(2):
+        yield [
+            index
+            for name in sorted(wanted)
+            for index in [row for row, each in enumerate(types) if each == name][half::2]
+        ]
+
+
+def aurocs(found: dict[str, Any], name: str, kind: str, score: str) -> list[float]:
+    """Image AUROC of both halves."""
+    types, scores = found["types"], np.array(found["sets"][name]["scores"][score])
+    return [float(roc_auc_score([types[row] != "good" for row in rows], scores[rows])) for rows in halves(types, kind)]
+
+
+def show(category: str, found: dict[str, Any]) -> None:
+    """Print AUROC by type, and how criteria rank the sets."""
+    console = Console(width=None if Console().is_terminal else 200)
+    for score in SCORES:
+        table = Table("set", *kinds(found["types"]), title=f"{category}, image AUROC of {score}", title_justify="left")
+        for name in found["sets"]:
+            values = [np.mean(aurocs(found, name, kind, score)) for kind in kinds(found["types"])]
+            table.add_row(name, *(f"{100 * value:.1f}" for value in values))
+        console.print(table)
+        table = Table("type", "halves", *correlations(found, MIXED, score), title_justify="left")
+        table.title = f"{category}, rank correlation over sets: AUROC of {score} of both halves; with criteria"
+        for kind in kinds(found["types"]):
+            table.add_row(kind, between(found, kind, score), *correlations(found, kind, score).values())
+        console.print(table)
+
+
+def correlations(found: dict[str, Any], kind: str, score: str) -> dict[str, str]:
+    """Of criterion by one half and AUROC on the other, the mean of both ways."""
+    names = list(next(iter(found["criteria"].values())))
+    areas = np.array([aurocs(found, name, kind, score) for name in names])
+    cells = {}
+    for judge_name, sets in found["criteria"].items():
+        for criterion in sets[names[0]][kind][0]:
+            values = np.array([[half[criterion] for half in sets[name][kind]] for name in names])
+            both = [spearmanr(values[:, half], areas[:, 1 - half]).statistic for half in range(2)]
+            cells[f"{judge_name}: {criterion}"] = f"{np.mean(both):+.2f}"
+    return cells
+
+
+def between(found: dict[str, Any], kind: str, score: str) -> str:
+    """How well AUROC on one half ranks the sets as AUROC on the other does; no criterion can be better for long."""
+    names = list(next(iter(found["criteria"].values())))
+    areas = np.array([aurocs(found, name, kind, score) for name in names])
+    return f"{spearmanr(areas[:, 0], areas[:, 1]).statistic:+.2f}"
+
+
+def read(folder: Path, size: int) -> torch.Tensor:
+    """Images of a folder, (N, 3, size, size)."""
+    images = [read_image(path) for path in find_images("root", folder)]
+    return torch.stack([resize(image, [size, size], antialias=True) for image in images])
+
+
+def save(out: Path, found: dict[str, Any]) -> None:
+    """Write the file."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ MODELS = (
     "AutoencoderProjection",
     "DynamicLocalAugmentation",
 )
-"""What is trained, with its defaults. STSSAD needs unlabelled images."""
+"""What is trained, with its defaults. STSSAD without unlabelled images is CutPaste."""
 
 TABLES = ("augmentation", "update", "waits")
 """Steps that leave tables."""

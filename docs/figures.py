@@ -30,7 +30,7 @@ MODELS = {
     "SSM": ("wood", {"image_size": 64, "max_updates": 100, "widths": [16, 32, 64, 64]}),
     "AutoencoderProjection": ("metal", {"image_size": 64, "max_updates": 200, "widths": [16, 32, 64]}),
     "DynamicLocalAugmentation": ("fabric", {"image_size": 64, "max_updates": 60}),
-    "STSSAD": ("leather", {"image_size": 64, "max_updates": 60, "backbone": "resnet10t", "num_starts": 1}),
+    "STSSAD": ("leather", {"image_size": 64, "max_updates": 60, "unlabeled_source": "test"}),
 }
 """Surface and arguments of each."""
 

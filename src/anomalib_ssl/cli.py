@@ -39,7 +39,6 @@ COMMANDS = {
     "preview": "Draw a picture of what an augmentation does to images.",
     "qualify": "Find out what size of defect a trained model finds.",
     "report": "Make tables, plots and a gallery of results.",
-    "tune": "Choose the patches of CutPaste by unlabelled images.",
 }
 """What each subcommand does; it is the function of its name in the module of its name in ``anomalib_ssl.commands``."""
 

@@ -22,8 +22,6 @@ from anomalib_ssl.augmentations import (
     LocalCorruption,
     RandomCrop,
     RandomShift,
-    Rotation,
-    SoftPatch,
     Symmetries,
 )
 from anomalib_ssl.augmentations.base import from_mapping, to_mapping
@@ -38,9 +36,7 @@ EXAMPLES: list[Augmentation] = [
     LocalAugmentation(grid=3, operations=["jitter"], reference_size=None),
     LocalCorruption(p=0.5, fills={"flat": 1.0, "noise": 2.0}, shapes=["blob"]),
     Symmetries(flips=["vertical"], rotation=5),
-    SoftPatch("cutout", value=0.5),
     BlendedPatch(2, outlines=["ellipse", "blob"], background=0.1),
-    Rotation(30.0, padding="border"),
 ]
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
 
@@ -67,9 +63,6 @@ FIELDS = [
     (Symmetries, "flips", "[horizontal]", ("horizontal",)),
     (Symmetries, "quarter_turns", "true", True),
     (Symmetries, "padding", "reflection", "reflection"),
-    (SoftPatch, "kind", "cutdiff", "cutdiff"),
-    (SoftPatch, "area", "0.2", 0.2),
-    (Rotation, "angle", "10", 10.0),
     (BlendedPatch, "outlines", "[blob]", ("blob",)),
     (BlendedPatch, "background", "null", None),
     (BlendedPatch, "height", "[0.1, 0.2]", (0.1, 0.2)),

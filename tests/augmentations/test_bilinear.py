@@ -15,8 +15,6 @@ from anomalib_ssl.augmentations import (
     LocalCorruption,
     RandomCrop,
     RandomShift,
-    Rotation,
-    SoftPatch,
     Symmetries,
 )
 from anomalib_ssl.augmentations.bilinear import sample_bilinear
@@ -106,21 +104,16 @@ def test_gradients_are_told_by_their_names():
         LocalAugmentation(),
         *(LocalCorruption(p=1.0, fills=[fill]) for fill in ("image", "deform", "flat", "noise")),
         Symmetries(("horizontal",), quarter_turns=True, rotation=20, shift=0.1),
-        *(SoftPatch(kind) for kind in ("cutdiff", "cutout", "cutpaste")),
-        Rotation(),
-        Rotation(padding="border"),
     ],
     ids=lambda augmentation: type(augmentation).__name__,
 )
 def test_gradients_of_augmentations_are_deterministic(augmentation):
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     parameters = augmentation.sample(images.shape, generator=torch.Generator().manual_seed(0))
-    tuned = {name: parameters[name].requires_grad_() for name in ("area", "aspect", "angle") if name in parameters}
-    if not isinstance(augmentation, SoftPatch | Rotation):
-        tuned = {}
-    result = augmentation.apply(images, parameters | tuned)[0]
+    result = augmentation.apply(images, parameters)[0]
     names = gradients_in(result)
     assert len(names) > 2
     assert not [name for name in names if name.startswith(NONDETERMINISTIC)]
-    gradients = torch.autograd.grad(result.square().mean(), [images, *tuned.values()])
-    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
+    (gradient,) = torch.autograd.grad(result.square().mean(), images)
+    assert gradient.isfinite().all()
+    assert gradient.any()

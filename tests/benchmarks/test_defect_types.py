@@ -1,9 +1,10 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The comparison of tuned with random parameters, one defect type at a time."""
+"""The study of what unlabelled images tell about sets of pastes."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -17,66 +18,56 @@ def script(monkeypatch):
     return importlib.import_module("defect_types")
 
 
-def row(kind, seed, method, auroc, loss=1.0):
-    numbers = {"image_AUROC": str(auroc), "validation_loss": str(loss)}
-    return {"defect_type": kind, "seed": str(seed), "method": method, **numbers}
+def test_halves_share_nothing_and_hold_every_kind(script):
+    types = ["cut"] * 4 + ["good"] * 6 + ["spot"] * 2
+    first, second = script.halves(types, "mixed")
+    assert sorted(first + second) == list(range(12))
+    assert [types[row] for row in first] == [types[row] for row in second] == ["cut"] * 2 + ["good"] * 3 + ["spot"]
+    assert [sorted({types[row] for row in rows}) for rows in script.halves(types, "cut")] == [["cut", "good"]] * 2
+    assert script.kinds(types) == ["cut", "spot", "mixed"]
 
 
-def test_summary_by_hand(script):
-    rows = [
-        row("cut", 0, "tuned", 0.9),
-        row("cut", 0, "random 0", 0.8, 1.0),
-        row("cut", 0, "random 1", 0.6, 1.2),
-        row("cut", 1, "tuned", 0.7),
-        row("cut", 1, "random 0", 0.5, 1.3),
-        row("cut", 1, "random 1", 0.7, 1.1),
-        row("bent", 0, "tuned", 0.5),
-        # A seed that is not complete yet does not count, nor does a type without a counterpart.
-        row("cut", 2, "tuned", 0.1),
-    ]
-    (line,) = script.summarize(rows)
-    expected = {"tuned": 0.8, "random": 0.65, "best": 0.65, "difference": 0.15, "pairs": 2, "spearman": -1.0}
-    assert line.pop("defect_type") == "cut"
-    assert line == pytest.approx(expected)
-    assert script.paired(rows) == pytest.approx([0.2, 0.1])
+def test_rank_correlations_by_hand(script):
+    types = ["good"] * 4 + ["cut"] * 4
+    # One set tells both defects of each half, one a half of the pairs, one the wrong way round.
+    scores = {"a": [0, 0, 0, 0, 1, 1, 1, 1], "b": [0, 0, 2, 2, 1, 1, 1, 1], "c": [1, 1, 1, 1, 0, 0, 0, 0]}
+    found = {
+        "types": types,
+        "sets": {name: {"scores": {"density": values}} for name, values in scores.items()},
+        "criteria": {
+            "judge": {
+                name: {kind: [{"right": value, "wrong": -value}] * 2 for kind in ("cut", "mixed")}
+                for name, value in {"a": 1.0, "b": 2.0, "c": 3.0}.items()
+            }
+        },
+    }
+    assert script.aurocs(found, "a", "cut", "density") == [1.0, 1.0]
+    assert script.aurocs(found, "b", "cut", "density") == [0.5, 0.5]
+    assert script.between(found, "cut", "density") == "+1.00"
+    assert script.correlations(found, "cut", "density") == {"judge: right": "-1.00", "judge: wrong": "+1.00"}
 
 
-def test_results_are_saved_one_by_one_and_runs_go_on(script, tmp_path, mvtec_root, monkeypatch, capsys):
-    out = tmp_path / "results/plate.csv"
-    small = {"image_size": 32, "backbone": "test_resnet", "batch_size": 3, "outer_batch_size": 4, "num_starts": 1}
-    small |= {"tuning_updates": 4, "training_updates": 2, "num_random": 1, "seeds": (0,)}
-    done = []
-    run = script.run
+def test_trainings_are_saved_one_by_one_and_go_on(script, tmp_path, mvtec_root, monkeypatch, capsys):
+    out = tmp_path / "results/plate.json"
+    small = {"num_random": 3, "updates": 1, "batch_size": 3, "image_size": 32, "backbone": "test_resnet"}
+    train, trained = script.train, []
 
     def interrupted(*args):
-        if done:
+        if len(trained) == 2:
             raise KeyboardInterrupt
-        done.append(run(*args))
-        return done[0]
+        trained.append(args)
+        return train(*args)
 
-    monkeypatch.setattr(script, "run", interrupted)
+    monkeypatch.setattr(script, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         script.benchmark(mvtec_root, "plate", out, **small)
-    assert [line["method"] for line in script.read(out)] == ["tuned"]
-    monkeypatch.setattr(script, "run", run)
-    rows = script.benchmark(mvtec_root, "plate", out, **small)
-    assert [(line["defect_type"], line["method"], line["transductive"]) for line in rows] == [
-        ("spot", "tuned", "True"),
-        ("spot", "random 0", "False"),
-    ]
-    assert rows[0]["image_AUROC"] == done[0]["image_AUROC"]
-    assert all(0 <= float(line["image_AUROC"]) <= 1 and float(line["validation_loss"]) > 0 for line in rows)
-    # What was not tuned is what was drawn.
-    drawn = script.random_parameters({"image_size": 32, "backbone": "test_resnet"}, 0)
-    assert float(rows[1]["area"]) == pytest.approx(drawn["area"], rel=1e-3)
-    assert "TRANSDUCTIVE" in capsys.readouterr().out
-    monkeypatch.setattr(script, "run", None)
-    assert script.benchmark(mvtec_root, "plate", out, **small) == rows
-
-
-def test_random_parameters_differ_and_keep_their_bounds(script):
-    arguments = {"image_size": 32, "backbone": "test_resnet", "area": [0.01, 0.02]}
-    drawn = [script.random_parameters(arguments, number) for number in range(4)]
-    assert len({values["area"] for values in drawn}) == 4
-    assert all(0.01 < values["area"] < 0.02 and 0.3 < values["aspect"] < 3.3 for values in drawn)
-    assert drawn[0] == script.random_parameters(arguments, 0)
+    assert list(json.loads(out.read_text())["sets"]) == ["untrained", "default"]
+    monkeypatch.setattr(script, "train", train)
+    script.benchmark(mvtec_root, "plate", out, **small)
+    found = json.loads(out.read_text())
+    assert list(found["sets"])[:5] == ["untrained", "default", "random 0", "random 1", "random 2"]
+    assert {name.split()[0] for name in list(found["sets"])[5:]} <= {"chosen", "strong"}
+    assert "strong patch" in found["sets"]
+    assert set(found["criteria"]) == {"untrained", "trained"}
+    assert set(found["criteria"]["trained"]) == {"default", "random 0", "random 1", "random 2"}
+    assert "spot" in capsys.readouterr().out

@@ -18,7 +18,7 @@ TINY = {
     },
     "DynamicLocalAugmentation": {"backbone": "resnet10t", "image_size": 32, "max_updates": 2, "mc_samples": 2},
     "NSA": {"backbone": "resnet10t", "image_size": 32, "max_updates": 2},
-    "STSSAD": {"backbone": "resnet10t", "image_size": 32, "max_updates": 4, "outer_batch_size": 4},
+    "STSSAD": {"backbone": "resnet10t", "image_size": 32, "max_updates": 2},
     "Padim": {"backbone": "resnet18", "pre_trained": False, "layers": ["layer3"], "n_features": 4},
     "Patchcore": {"backbone": "resnet18", "pre_trained": False, "layers": ["layer3"], "coreset_sampling_ratio": 0.1},
 }

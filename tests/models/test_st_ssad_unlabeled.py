@@ -14,18 +14,9 @@ from anomalib.engine import Engine
 from PIL import Image
 
 from anomalib_ssl import STSSAD
-from anomalib_ssl.models.st_ssad import image_pool, unlabeled
-from anomalib_ssl.models.st_ssad.image_pool import ImagePool, read_unlabeled
-from anomalib_ssl.models.st_ssad.unlabeled import find_unlabeled
+from anomalib_ssl.models.st_ssad.unlabeled import UnlabeledBatches, find_unlabeled
 
-SMALL = {
-    "backbone": "test_resnet",
-    "image_size": 32,
-    "num_starts": 1,
-    "outer_batch_size": 4,
-    "max_updates": 4,
-    "visualizer": False,
-}
+SMALL = {"backbone": "test_resnet", "image_size": 32, "max_updates": 4, "visualizer": False}
 
 
 def trainer_of(datamodule):
@@ -40,7 +31,7 @@ def mvtec(root, **kwargs):
 
 
 def test_test_split_is_transductive(mvtec_root):
-    for source in ("test", "val", None):  # anomalib's default: the validation split is the test split
+    for source in ("test", "val"):  # anomalib's default: the validation split is the test split
         found = find_unlabeled(source, trainer_of(mvtec(mvtec_root)))
         assert found.transductive
         assert {path.split("/")[-2] for path in found.paths} == {"good", "spot"}
@@ -50,9 +41,16 @@ def test_test_split_is_transductive(mvtec_root):
         assert "test images" in found.description
 
 
+def test_test_images_have_to_be_asked_for(mvtec_root, caplog):
+    assert find_unlabeled(None, trainer_of(mvtec(mvtec_root))) is None
+    assert "The validation images are test images (val_split_mode='same_as_test')" in caplog.text
+
+
 def test_a_part_of_the_test_split_as_validation_split_is_not(mvtec_root):
     datamodule = mvtec(mvtec_root, val_split_mode="from_test", val_split_ratio=0.5)
-    found = find_unlabeled("val", trainer_of(datamodule))
+    trainer = trainer_of(datamodule)
+    found = find_unlabeled(None, trainer)
+    assert found == find_unlabeled("val", trainer)
     assert not found.transductive
     assert len(found.paths) == len(datamodule.val_data)
     assert not set(found.paths) & set(datamodule.test_data.samples.image_path)
@@ -97,7 +95,7 @@ def test_validation_images_that_a_data_set_says_are_normal(datamodule):
 
 def test_no_datamodule_has_no_default(caplog):
     assert find_unlabeled(None, trainer_of(None)) is None
-    assert "The augmentation is not tuned" in caplog.text
+    assert "Nothing is tuned" in caplog.text
     assert "needs a datamodule of anomalib" in caplog.text
 
 
@@ -170,33 +168,16 @@ def test_training_touches_no_label_and_no_mask(tmp_path, mvtec_root, monkeypatch
         datamodule.test_data[0]
 
 
+def batches(paths, trainer, model):
+    return UnlabeledBatches(tuple(paths), trainer, model.pre_processor, torch.device("cpu"))
+
+
 def test_images_are_those_that_the_test_sees(mvtec_root):
     datamodule = mvtec(mvtec_root)
-    model = STSSAD(unlabeled_source="test", **SMALL)
-    trainer = trainer_of(datamodule)
-    paths = sorted(find_unlabeled("test", trainer).paths)
-    pool = read_unlabeled(paths, trainer, model.pre_processor, torch.device("cpu"))
+    trainer, model = trainer_of(datamodule), STSSAD(**SMALL)
+    (found,) = batches(sorted(find_unlabeled("test", trainer).paths), trainer, model)
     expected = torch.stack([model.pre_processor.transform(item.image) for item in datamodule.test_data])
-    torch.testing.assert_close(next(pool.batches(8)), expected.as_subclass(torch.Tensor), atol=0.51 / 255, rtol=0)
-
-
-def test_pool():
-    images = torch.arange(10).view(10, 1, 1, 1).expand(10, 3, 2, 2) / 255
-    pool = ImagePool(images.split(4))
-    torch.manual_seed(0)
-    first, second = ((255 * pool.draw(6)[:, 0, 0, 0]).round().tolist() for _ in range(2))
-    assert first != second
-    assert len(set(first)) == len(set(second)) == 6
-    assert sorted((255 * pool.draw(99)[:, 0, 0, 0]).round().tolist()) == list(range(10))
-    with pytest.raises(ValueError, match="one size"):
-        ImagePool([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5)])
-
-
-def test_large_sets_are_cut(monkeypatch, mvtec_root):
-    monkeypatch.setattr(unlabeled, "MOST_IMAGES", 5)
-    monkeypatch.setattr(image_pool, "MOST_IMAGES", 5)
-    assert len(find_unlabeled("test", trainer_of(mvtec(mvtec_root))).paths) == 5
-    assert len(ImagePool(torch.zeros(2, 3, 4, 4) for _ in range(10))) == 5
+    torch.testing.assert_close(found, expected.as_subclass(torch.Tensor))
 
 
 def test_gray_images_and_other_suffixes_in_a_folder(tmp_path, mvtec_root):
@@ -209,5 +190,10 @@ def test_gray_images_and_other_suffixes_in_a_folder(tmp_path, mvtec_root):
     trainer = trainer_of(datamodule)
     found = find_unlabeled(str(tmp_path), trainer)
     model = STSSAD(**SMALL)
-    pool = read_unlabeled(found.paths, trainer, model.pre_processor, torch.device("cpu"))
-    assert pool.images.shape == (8, 3, 32, 32)
+    (images,) = batches(found.paths, trainer, model)
+    assert images.shape == (8, 3, 32, 32)
+    # Sizes that differ are seen where nothing resizes.
+    model.pre_processor = None
+    Image.new("RGB", (9, 7)).save(tmp_path / "small.png")
+    with pytest.raises(ValueError, match="unlabeled_source: images must all have one size"):
+        list(batches([*found.paths, str(tmp_path / "small.png")], trainer, model))

@@ -14,7 +14,6 @@ from anomalib_ssl.augmentations.local_augmentation import LocalAugmentation, dyn
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.random_crop import RandomCrop, crop_images
 from anomalib_ssl.augmentations.random_shift import RandomShift, shift_images
-from anomalib_ssl.augmentations.soft_patch import Rotation, SoftPatch, soft_patch_mask
 from anomalib_ssl.augmentations.symmetries import Symmetries, flip_and_turn, rotate_and_shift
 
 __all__ = [
@@ -31,8 +30,6 @@ __all__ = [
     "PasteAugmentation",
     "RandomCrop",
     "RandomShift",
-    "Rotation",
-    "SoftPatch",
     "Symmetries",
     "blend_windows",
     "color_jitter",
@@ -43,5 +40,4 @@ __all__ = [
     "object_masks",
     "rotate_and_shift",
     "shift_images",
-    "soft_patch_mask",
 ]

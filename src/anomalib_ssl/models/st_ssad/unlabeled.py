@@ -4,22 +4,26 @@
 """The unlabelled images: where they come from, and that nothing but their paths comes along."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from anomalib.data import AnomalibDataModule, MVTecAD2, MVTecLOCO
 from anomalib.data.utils import ValSplitMode
 from lightning.pytorch import Trainer
+from torch import nn
 
-from anomalib_ssl.image_files import find_images
+from anomalib_ssl.image_files import find_images, read_image
+from anomalib_ssl.training.images.clean import test_augmentations
 from anomalib_ssl.training.images.shuffle import permutation
 
 logger = logging.getLogger(__name__)
 
-MOST_IMAGES = 4096
-"""More images are not kept in memory: a random part of them is enough to tune a few numbers."""
+BATCH_SIZE = 32
+"""Unlabelled images that are read at a time."""
 
 NEEDED = (
     "'val' or 'test' for the images of the datamodule's split, without their labels, or the path of a folder of "
@@ -66,7 +70,7 @@ def find_unlabeled(source: str | None, trainer: Trainer) -> UnlabeledImages | No
 
     Args:
         source: ``val``, ``test`` or a folder, which is searched with its subfolders. None stands for ``val`` where
-            that can be tuned by.
+            that can be tuned by and holds no test images.
         trainer: A Trainer whose data is set up.
 
     Returns:
@@ -81,13 +85,14 @@ def find_unlabeled(source: str | None, trainer: Trainer) -> UnlabeledImages | No
     if source is not None:
         return _find(source, datamodule)
     try:
-        return _find("val", datamodule)
+        return _find("val", datamodule, transductive=False)
     except UnusableSourceError as reason:
-        logger.warning("The augmentation is not tuned, but stays as it starts. %s", reason)
+        logger.warning("Nothing is tuned: the pastes are the given ones, as of CutPaste. %s", reason)
         return None
 
 
-def _find(source: str, datamodule: Any) -> UnlabeledImages:
+def _find(source: str, datamodule: Any, transductive: bool = True) -> UnlabeledImages:
+    """Find the images of a source; those of the test set only where that may be ``transductive``."""
     if source in ("val", "test"):
         paths, place = _split_paths(datamodule, source), f"the datamodule's {source} split"
     else:
@@ -98,14 +103,20 @@ def _find(source: str, datamodule: Any) -> UnlabeledImages:
     if len(unseen) < 2:
         msg = (
             f"unlabeled_source={source!r} holds {len(unseen)} images that are not training images, and training "
-            "images are normal. Without anomalous images the validation loss is least for an augmentation that changes "
-            f"nothing, so there is nothing to tune by. It must be {NEEDED}."
+            "images are normal. Without anomalous images there is nothing to tune by. It must be "
+            f"{NEEDED}."
         )
         raise UnusableSourceError(msg)
     if len(unseen) < len(paths):
         logger.info("%d training images among the unlabelled ones are left out.", len(paths) - len(unseen))
-    used = [unseen[index] for index in permutation(len(unseen), 0, 0).tolist()[:MOST_IMAGES]]
+    used = [unseen[index] for index in permutation(len(unseen), 0, 0).tolist()]
     shared = sum(path in test for path in used)
+    if shared and not transductive:
+        msg = (
+            f"The validation images are test images (val_split_mode={datamodule.val_split_mode.value!r}): to tune with "
+            f"these has to be asked for. unlabeled_source must be {NEEDED}."
+        )
+        raise UnusableSourceError(msg)
     description = f"{len(used)} images of {place}" + (f", {shared} of them test images" if shared else "")
     return UnlabeledImages(tuple(used), shared > 0, description)
 
@@ -145,3 +156,41 @@ def _paths(datamodule: Any, split: str) -> set[str]:
     if dataset is None:
         return set()
     return {str(Path(path).resolve()) for path in dataset.samples["image_path"]}
+
+
+@dataclass(frozen=True)
+class UnlabeledBatches:
+    """Unlabelled images as test images are seen, read again each time: files are opened by their paths.
+
+    Args:
+        paths: Image files.
+        trainer: A Trainer whose data is set up.
+        pre_processor: anomalib's pre-processor, whose transform the images get.
+        device: Where the images shall be.
+    """
+
+    paths: tuple[str, ...]
+    trainer: Trainer
+    pre_processor: nn.Module | None
+    device: torch.device
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Give batches (B, C, H, W), values in [0, 1].
+
+        Raises:
+            ValueError: If an image cannot be read, or sizes differ after pre-processing.
+        """
+        transform = getattr(self.pre_processor, "transform", None)
+        augmentations = test_augmentations(self.trainer, transform)
+        for start in range(0, len(self.paths), BATCH_SIZE):
+            images: list[Any] = [read_image(path) for path in self.paths[start : start + BATCH_SIZE]]
+            if augmentations is not None:
+                images = [augmentations(image) for image in images]
+            images = [torch.as_tensor(image).unsqueeze(0).to(self.device) for image in images]
+            if transform is not None:
+                images = [transform(image) for image in images]
+            sizes = sorted({tuple(image.shape[1:]) for image in images})
+            if len(sizes) > 1:
+                msg = f"unlabeled_source: images must all have one size after pre-processing, got {sizes}."
+                raise ValueError(msg)
+            yield torch.cat(images)

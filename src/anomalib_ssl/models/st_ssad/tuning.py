@@ -1,0 +1,104 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which settings of the pastes unlabelled images speak for, in an embedding that stands still."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import torch
+
+from anomalib_ssl.augmentations import Augmentation
+from anomalib_ssl.models.st_ssad.alignment import mean_distance, visibility
+from anomalib_ssl.scoring.exposure import Exposure
+
+MOST_IMAGES = 256
+"""No more normal images, nor unlabelled ones, are embedded: means of a few numbers need no more."""
+
+LEAST_VISIBILITY = 0.6
+"""Pastes that are told from normal images no better than this are too weak to learn from; 0.5 is chance."""
+
+
+class Choice(NamedTuple):
+    """What was chosen.
+
+    Attributes:
+        pastes: The settings, by the name of the view.
+        distance: Their mean distance; smaller is better.
+        given: That of the pastes that were given.
+        visible: Number of settings that are visible, by the name of the view.
+    """
+
+    pastes: dict[str, Augmentation]
+    distance: float
+    given: float
+    visible: dict[str, int]
+
+
+@torch.no_grad()
+def choose(
+    embed: Callable[[torch.Tensor], torch.Tensor],
+    candidates: Mapping[str, Sequence[Augmentation]],
+    normal: Iterable[torch.Tensor],
+    unlabeled: Iterable[torch.Tensor],
+    seed: int = 0,
+) -> Choice:
+    """Choose for each view the setting with which normal and augmented images are best aligned with unlabelled ones.
+
+    All combinations of the views' settings are compared by their
+    :func:`~anomalib_ssl.models.st_ssad.alignment.mean_distance`, without those settings that by their
+    :func:`~anomalib_ssl.models.st_ssad.alignment.visibility` cannot be seen: a paste that changes nothing lies where
+    most unlabelled images do. A setting is changed only where normal images in place of the unlabelled ones would not
+    choose the same: else the criterion speaks, not the images, as was measured (docs/results/st_ssad.md). Images are
+    compared at the brightness that they are scored at; all settings meet the same images and random numbers.
+
+    Args:
+        embed: Makes embeddings (B, D) of images (B, C, H, W).
+        candidates: For each view its settings, the given one first.
+        normal: Normal images in batches (B, C, H, W), values in [0, 1]; at least 2.
+        unlabeled: Unlabelled images, likewise; at least 1.
+        seed: Seed of all that is random about the pastes.
+
+    Returns:
+        The choice. A view keeps the given setting if none is visible, or the unlabelled images say nothing.
+    """
+    exposure = Exposure()
+    normal = _first(normal)
+    exposure.to(normal[0].device).fit(normal)
+    train = torch.cat([embed(exposure(images)) for images in normal]).float()
+    mixed = torch.cat([embed(exposure(images)) for images in _first(unlabeled)]).float()
+    embedded: dict[str, list[torch.Tensor]] = {}
+    for view, pastes in candidates.items():
+        embedded[view] = []
+        for paste in pastes:
+            generator = torch.Generator(train.device).manual_seed(seed)
+            # The paste before the exposure: it takes colours as training does.
+            made = [embed(exposure(paste(images, generator)[0])) for images in normal]
+            embedded[view].append(torch.cat(made).float())
+    seen = {
+        view: [index for index, one in enumerate(found) if visibility(train, one) >= LEAST_VISIBILITY]
+        for view, found in embedded.items()
+    }
+    combinations = list(product(*(indices or [0] for indices in seen.values())))
+    given = (0,) * len(candidates)
+
+    def distance(combination: tuple[int, ...], unlabeled: torch.Tensor) -> float:
+        sets = [found[index] for found, index in zip(embedded.values(), combination, strict=True)]
+        return float(mean_distance(train, sets, unlabeled))
+
+    best, control = (min(combinations, key=lambda each: distance(each, images)) for images in (mixed, train))
+    best = tuple(0 if index == other else index for index, other in zip(best, control, strict=True))
+    chosen = {view: found[i] for (view, found), i in zip(candidates.items(), best, strict=True)}
+    visible = {view: len(indices) for view, indices in seen.items()}
+    return Choice(chosen, distance(best, mixed), distance(given, mixed), visible)
+
+
+def _first(batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """The first images of all, in batches."""
+    found: list[torch.Tensor] = []
+    for images in batches:
+        found.append(images[: MOST_IMAGES - sum(map(len, found))])
+        if sum(map(len, found)) >= MOST_IMAGES:
+            break
+    return found
