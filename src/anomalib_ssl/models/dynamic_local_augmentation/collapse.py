@@ -59,8 +59,8 @@ class CollapseMonitor:
             self.warned = True
             logger.warning(
                 "The representations have collapsed: all images are projected onto nearly one vector (spread %.2f over "
-                "the last %d updates; 1 is spread out). Scores will be poor. Raise negative_weight, or train with "
-                "larger batches.",
+                "the last %d updates; 1 is spread out). Scores will be poor. Raise local_weight or negative_weight, or "
+                "train with larger batches.",
                 average,
                 self.interval,
             )
