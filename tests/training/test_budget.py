@@ -10,7 +10,7 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback, seed_everything
 
 from anomalib_ssl import CutPaste
-from anomalib_ssl.training.budget import UpdateBudget
+from anomalib_ssl.training import budget
 
 SMALL = {"backbone": "test_resnet", "image_size": 32, "visualizer": False}
 
@@ -45,7 +45,7 @@ def fit(path, root, model, kind=MVTecAD, **limits):
 
 def cosine(total):
     steps = torch.arange(total, dtype=torch.float64)
-    return (0.03 * 0.5 * (1 + torch.cos(torch.pi * steps / total))).tolist()
+    return (0.001 * 0.5 * (1 + torch.cos(torch.pi * steps / total))).tolist()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_training_ends_at_the_first_limit_and_the_schedule_spans_it(
 
 
 def test_validations_are_spread_over_the_budget(tmp_path, mvtec_root, monkeypatch):
-    monkeypatch.setattr(UpdateBudget.__init__, "__defaults__", (5, 1))
+    monkeypatch.setattr(budget, "LEAST_INTERVAL", 1)
     recorder, _ = fit(tmp_path, mvtec_root, CutPaste(max_updates=11, **SMALL))
     assert recorder.validations == [3, 6, 9, 11]
 
