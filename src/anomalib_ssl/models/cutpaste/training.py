@@ -25,7 +25,7 @@ from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import fine_tuning_schedule
 
 OPTIMIZERS: Mapping[str, float] = {"adamw": 1e-3, "sgd": 0.03}
-"""Initial learning rates by optimiser: AdamW learns the task in a third of the updates, SGD is the paper's."""
+"""Initial learning rates by optimiser: AdamW learns the task in less than half of the updates, SGD is the paper's."""
 
 MOMENTUM = 0.9
 """Momentum of SGD, the paper's."""
@@ -50,7 +50,7 @@ class CutPasteTraining(SelfSupervisedMixin):
         jitter: Colour jitter of the base image, of all its views alike.
         ensemble: Number of networks trained side by side from different random weights, and scored as one by the mean
             of their standardised scores. Training time grows with it.
-        optimizer: ``adamw``, or the paper's ``sgd``, which takes about three times the updates.
+        optimizer: ``adamw``, or the paper's ``sgd``, which takes more than twice the updates.
         lr: Initial learning rate, decayed to zero along a cosine. Defaults to 0.001 of ``adamw`` and the paper's 0.03
             of ``sgd``.
         freeze_updates: Updates at the start in which only the head is trained, for pretrained backbones; part of the
