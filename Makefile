@@ -25,16 +25,17 @@ NOTE ?=
 help:  ## Show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
-# Networks in tests are small: more threads gain little, and lose much where others compute beside.
+# Networks in tests are small: more threads gain little, and lose much where others compute beside. More processes gain.
+WORKERS ?= 2
 test tests slow: export OMP_NUM_THREADS ?= 1
 
 test: lint tests  ## Check style and types, run all tests but the slow ones and those for a GPU
 
 tests: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(BIN)/python -m pytest -m "not gpu and not slow" --numprocesses $(WORKERS) --dist worksteal
 
 slow: $(INSTALLED)  ## Run the slow tests: resuming, several processes, exports, what training is good for
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses $(WORKERS) --dist worksteal
 
 floor:  ## Run the tests with the oldest dependencies that are allowed
 	$(MAKE) tests VENV=.venv-floor PIP_OPTIONS="--constraint constraints-floor.txt"
