@@ -51,7 +51,8 @@ def test_defects_planted_in_held_out_images_choose():
     assert model.scorer.judged_maps == {}
     model.fit([images], [images.flip(-1)])
     judged = model.scorer.judged_maps
-    assert set(judged) == {f"{prefix}{kind}" for kind in ERRORS for prefix in ("", "pixels_")}
+    errors = {f"{prefix}{kind}" for kind in ERRORS for prefix in ("", "pixels_")}
+    assert set(judged) == errors | {"places", "normed_places"}
     assert judged[model.scorer.chosen[1]] == max(judged.values()) > 0.9
 
 

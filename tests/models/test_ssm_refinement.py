@@ -246,7 +246,7 @@ def test_model_scores_by_the_largest_value_of_its_refined_map_where_told():
 
 
 def test_errors_of_the_first_pass_are_what_they_are_called():
-    model, images = SSMModel(SIZE, (4, 8, 8), (16, 32)).eval(), with_defect(clean_image())
+    model, images = SSMModel(SIZE, (4, 8, 8), (16, 32)).eval(), torch.cat([with_defect(clean_image()), clean_image()])
     model.network.restore = Smoother()
     restored = next(model.refinement.passes(images, Smoother())).restored.mean(dim=0)
     with torch.no_grad():

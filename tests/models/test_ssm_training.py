@@ -130,20 +130,6 @@ def test_gray_images_of_bmad(tmp_path, mvtec_root):
     assert "image_AUROC" in metrics
 
 
-class OneImage(MVTecAD):
-    """A datamodule with a single training image."""
-
-    def _setup(self, stage=None):
-        super()._setup(stage)
-        self.train_data.samples = self.train_data.samples.iloc[:1]
-
-
-def test_a_single_image_is_enough(tmp_path, mvtec_root):
-    engine = make_engine(tmp_path)
-    engine.fit(SSM(max_updates=2, **SMALL), datamodule=OneImage(root=mvtec_root, category="plate", num_workers=0))
-    assert engine.trainer.global_step == 2
-
-
 def test_size_follows_the_pre_processor():
     pre_processor = PreProcessor(Compose([Resize((64, 32), antialias=True)]))
     model = SSM(widths=(4, 8), cell_sizes=(8,), pre_processor=pre_processor, visualizer=False)

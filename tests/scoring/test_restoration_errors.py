@@ -3,6 +3,8 @@
 
 """Errors of restorations are what they are called."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,8 @@ from anomalib_ssl.scoring import NotFittedError, RestorationErrors
 from anomalib_ssl.scoring.box_filter import box_filter
 
 SIZE = (64, 64)
+
+COLOUR = frozenset({"colour"})
 
 
 def rand(*shape, seed=0):
@@ -30,7 +34,9 @@ def test_a_perfect_reconstruction_has_no_errors():
         "plain": (2, 1, 64, 64),
         "scaled": (2, 1, 64, 64),
         "gradient": (2, 1, 64, 64),
+        "colour": (2, 1, 64, 64),
         "both": (2, 2, 64, 64),
+        "all": (2, 3, 64, 64),
     }
     assert all(values.abs().max() < 1e-6 for values in errors.values())
 
@@ -45,6 +51,23 @@ def test_errors_are_what_they_are_called():
     assert torch.equal(errors["scaled"], compare.scale(plain, images, images))
     torch.testing.assert_close(errors["gradient"], box_filter(gradient, 3, 2))
     assert torch.equal(errors["both"], torch.cat([errors["scaled"], errors["gradient"]], dim=1))
+    assert torch.equal(errors["all"], torch.cat([errors["both"], errors["colour"]], dim=1))
+
+
+def test_colour_is_that_of_lab_and_blind_to_brightness():
+    images = rand(2, 3, 64, 64)
+    restored = rand(2, 3, 64, 64, seed=1)
+    as_bytes = [(255 * pictures).round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for pictures in (images, restored)]
+    # OpenCV's L*a*b* of floats is in the usual units.
+    first, second = (
+        np.stack([cv2.cvtColor(np.float32(picture) / 255, cv2.COLOR_RGB2LAB) for picture in pictures])
+        for pictures in as_bytes
+    )
+    difference = torch.from_numpy(((first - second)[..., 1:] ** 2).mean(axis=-1)).unsqueeze(1)
+    colour = RestorationErrors(SIZE)(*(torch.from_numpy(p).permute(0, 3, 1, 2) / 255 for p in as_bytes), COLOUR)
+    torch.testing.assert_close(colour["colour"], box_filter(difference, 3, 2), rtol=1e-2, atol=0.1)
+    gray = rand(2, 1, 64, 64).expand(-1, 3, -1, -1)
+    assert RestorationErrors(SIZE)(gray, 0.5 * gray, COLOUR)["colour"].max() < 1e-3 < colour["colour"].min()
 
 
 def test_only_wanted_errors_are_computed():

@@ -1,27 +1,34 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Scores of models that restore images: from errors of several kinds."""
+"""Scores of models that restore images: from errors of several kinds, and from features of their encoders."""
 
 from collections.abc import Mapping
 
 from anomalib_ssl.scoring.box_filter import default_box_size
 from anomalib_ssl.scoring.map_part import MapPart
 from anomalib_ssl.scoring.pixels import Errors, Pixels
+from anomalib_ssl.scoring.places import Places
 from anomalib_ssl.scoring.restoration_errors import ERRORS
 from anomalib_ssl.scoring.scorer import Scorer
 
 SMOOTHING = 1 / 32
-"""Standard deviation of the smoothing of maps of restoration errors, as a share of the image's shorter side."""
+"""Standard deviation of the smoothing of maps, as a share of the image's shorter side."""
 
 
 def error_scorer(
-    kinds: Mapping[str, int], size: tuple[int, int], score: str, heat_map: str, defaults: tuple[str, str]
+    kinds: Mapping[str, int],
+    size: tuple[int, int],
+    score: str,
+    heat_map: str,
+    defaults: tuple[str, str],
+    features: tuple[str, tuple[int, int, int]] | None = None,
 ) -> Scorer:
     """Make a scorer of errors, whose candidates are each kind as it is, and standardised pixel by pixel.
 
-    The latter has ``pixels_`` before its name. Maps of :data:`~anomalib_ssl.scoring.ERRORS` are smoothed before they
-    are shown, others are as the models make them.
+    The latter has ``pixels_`` before its name. Features add ``places``, how unlikely they are at their place, and
+    ``normed_places``, the same without an image's own contrast. Maps of these and of
+    :data:`~anomalib_ssl.scoring.ERRORS` are smoothed before they are shown, others are as the models make them.
 
     Args:
         kinds: Names of the evidence, and how many channels each has.
@@ -29,6 +36,7 @@ def error_scorer(
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         defaults: Score and map where ``auto`` has nothing to choose by.
+        features: Name of the evidence that is features, and its channels, height and width.
 
     Raises:
         ValueError: If ``score`` or ``heat_map`` is unknown.
@@ -36,6 +44,9 @@ def error_scorer(
     box_size = default_box_size(size)
     maps: dict[str, MapPart] = {kind: Errors(kind, channels) for kind, channels in kinds.items()}
     maps |= {f"pixels_{kind}": Pixels(kind, size, box_size, channels) for kind, channels in kinds.items()}
+    if features is not None:
+        source, shape = features
+        maps |= {"places": Places(source, shape), "normed_places": Places(source, shape, contrast=False)}
     for part in maps.values():
-        part.sigma = SMOOTHING * min(size) if part.source in ERRORS else 0.0
+        part.sigma = SMOOTHING * min(size) if part.source in ERRORS or isinstance(part, Places) else 0.0
     return Scorer(maps, size, score, heat_map, defaults)

@@ -6,25 +6,32 @@
 from collections.abc import Iterable, Mapping
 
 import torch
+from kornia.color import rgb_to_lab
 from torch import nn
 
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
 from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
 
-ERRORS: Mapping[str, int] = {"plain": 1, "scaled": 1, "gradient": 1, "both": 2}
+ERRORS: Mapping[str, int] = {"plain": 1, "scaled": 1, "gradient": 1, "colour": 1, "both": 2, "all": 3}
 """Kinds of errors, and how many channels each has."""
+
+JOINED: Mapping[str, tuple[str, ...]] = {"both": ("scaled", "gradient"), "all": ("scaled", "gradient", "colour")}
+"""Kinds that are several others, channel by channel."""
 
 
 class RestorationErrors(nn.Module):
-    """Compare images with their restorations in four ways.
+    """Compare images with their restorations in six ways.
 
     * ``plain``: squared error, mean over channels, smoothed;
     * ``scaled``: the same divided by what is normal at this contrast, see :class:`~anomalib_ssl.scoring.ContrastScale`;
     * ``gradient``: multi-scale gradient magnitude dissimilarity, smoothed;
-    * ``both``: ``scaled`` and ``gradient``.
+    * ``colour``: squared error of the two colour axes of CIE L*a*b*, smoothed: beside gradients as in FAIR (Liu et al.,
+      2023, https://arxiv.org/abs/2309.07068), for stains that are as bright as what they lie on;
+    * ``both``: ``scaled`` and ``gradient``;
+    * ``all``: ``scaled``, ``gradient`` and ``colour``.
 
-    All but the gradients' similarity itself is this package's choice.
+    All but the gradients' similarity itself and the colours beside it is this package's choice.
 
     Args:
         size: Height and width in pixels of the images, multiples of 8.
@@ -64,13 +71,17 @@ class RestorationErrors(nn.Module):
             NotFittedError: If ``scaled`` errors are wanted and :meth:`fit` has not run.
         """
         errors = {"plain": self.plain(images, restored)}
-        if names & {"scaled", "both"}:
+        if names & {"scaled", "both", "all"}:
             errors["scaled"] = self.scale(errors["plain"], images, images)
-        if names & {"gradient", "both"}:
+        if names & {"gradient", "both", "all"}:
             distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(restored))
             errors["gradient"] = box_filter(distance, self.box_size, PASSES)
-        if "both" in names:
-            errors["both"] = torch.cat([errors["scaled"], errors["gradient"]], dim=1)
+        if names & {"colour", "all"}:
+            distance = squared_error(rgb_to_lab(images)[:, 1:], rgb_to_lab(restored.clamp(min=0))[:, 1:])
+            errors["colour"] = box_filter(distance, self.box_size, PASSES)
+        for name, parts in JOINED.items():
+            if name in names:
+                errors[name] = torch.cat([errors[part] for part in parts], dim=1)
         return errors
 
     def plain(self, images: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:

@@ -45,6 +45,9 @@ MODEL = "anomalib_ssl_model"
 ONNX_OPSET = 18
 """Operator set of exported graphs."""
 
+LEAST_IMAGES = 2
+"""Fewer have no spread that scores could be compared with."""
+
 LOWER_RATE = "Train again with a lower learning rate."
 
 
@@ -90,7 +93,6 @@ class SelfSupervisedMixin(Base):
         ValueError: If an argument is outside its limits, or the pre-processor normalises.
     """
 
-    min_training_images = 2
     ema_decay = 0.0
     exports_map = True
     scoring_arguments: frozenset[str] = frozenset({"equal_exposure"})
@@ -182,9 +184,9 @@ class SelfSupervisedMixin(Base):
         check_sync_batchnorm(self.trainer, self.model)
         check_no_normalize(self.pre_processor)
         count = num_training_images(self.trainer)
-        if count < self.min_training_images:
+        if count < LEAST_IMAGES:
             msg = (
-                f"{type(self).__name__} needs at least {self.min_training_images} training images, got {count}: scores "
+                f"{type(self).__name__} needs at least {LEAST_IMAGES} training images, got {count}: scores "
                 "compare an image with the spread of the normal ones."
             )
             raise ValueError(msg)

@@ -25,7 +25,7 @@ from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.autoencoder_projection import inspection
 from anomalib_ssl.models.autoencoder_projection.loss import ProjectionLoss
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder, check_sides
-from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
+from anomalib_ssl.models.autoencoder_projection.torch_model import DEFAULTS, AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
@@ -112,8 +112,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         corruption: LocalCorruption = LocalCorruption(),
         blended: float = 0.0,
         symmetries: Symmetries = Symmetries(),
-        score: str = "pixels_both_max",
-        heat_map: str = "both",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)

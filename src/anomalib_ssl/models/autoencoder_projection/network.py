@@ -104,15 +104,24 @@ class SDCAutoencoder(nn.Module):
         Raises:
             ValueError: If a side is no multiple of 8.
         """
-        check_sides("images", (images.shape[-2], images.shape[-1]))
-        features = images
-        for block in self.encoder:
-            features = self.pool(block(features))
-        features = self.bottleneck(features)
+        *_, features = self.encode(images)
         for up, block in zip(self.up, self.decoder, strict=True):
             features = block(up(features))
         reconstruction: torch.Tensor = self.output(features)
         return (OUTPUT_GAIN * reconstruction).sigmoid()
+
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute features of images (B, 3, H, W) at a half, a quarter and an eighth, and those of the bottleneck.
+
+        Raises:
+            ValueError: If a side is no multiple of 8.
+        """
+        check_sides("images", (images.shape[-2], images.shape[-1]))
+        stages = []
+        for block in self.encoder:
+            images = self.pool(block(images))
+            stages.append(images)
+        return [*stages, self.bottleneck(images)]
 
 
 class StackedDilatedConvolution(nn.Module):

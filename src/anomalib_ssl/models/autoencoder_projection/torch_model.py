@@ -3,18 +3,19 @@
 
 """Anomaly scores from what an autoencoder changes in an image."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder
-from anomalib_ssl.models.components import ScoredModel
-from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer
+from anomalib_ssl.models.components import RestoringModel
+
+DEFAULTS = ("pixels_both_max", "both")
+"""Score and map that were best where they were measured (docs/results/scoring.md)."""
 
 
-class AutoencoderProjectionModel(ScoredModel):
+class AutoencoderProjectionModel(RestoringModel):
     """Autoencoder and reconstruction error (Bauer et al., Mathematics 2024, 12 (24), 3988).
 
     In training mode the model gives reconstructions. In evaluation mode it gives anomaly maps and scores. That
@@ -44,14 +45,13 @@ class AutoencoderProjectionModel(ScoredModel):
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        score: str = "pixels_both_max",
-        heat_map: str = "both",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **autoencoder: Any,
     ) -> None:
         super().__init__()
         self.autoencoder = SDCAutoencoder(image_size, **autoencoder)
-        self.errors = RestorationErrors(image_size)
-        self.scorer = error_scorer(ERRORS, image_size, score, heat_map, ("pixels_both_max", "both"))
+        self.score_by(image_size, score, heat_map, DEFAULTS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Reconstruct images in training mode, score them in evaluation mode.
@@ -72,14 +72,13 @@ class AutoencoderProjectionModel(ScoredModel):
 
     def compare(self, images: torch.Tensor, reconstruction: torch.Tensor) -> InferenceBatch:
         """Score images (B, 3, H, W) of equal exposure by their reconstructions, as :meth:`score_images` does."""
-        return self.scorer(images, lambda _, names: self.errors(images, reconstruction, names))
+        return self.scorer(images, lambda images, names: self.evidence(images, names, reconstruction))
 
-    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Fit the contrast scale, then all else; see :meth:`ScoredModel.fit`."""
-        self.scorer.forget()
-        self.errors.fit((batch, self.autoencoder(batch)) for batch in images)
-        super().fit(images, held_out)
+    def restore(self, images: torch.Tensor) -> torch.Tensor:
+        """Reconstruct images (B, 3, H, W) in [0, 1]."""
+        reconstruction: torch.Tensor = self.autoencoder(images)
+        return reconstruction
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
-        """Reconstruct images (B, 3, H, W) in [0, 1], and compare them."""
-        return self.errors(images, self.autoencoder(images), names)
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute features of images (B, 3, H, W) in [0, 1]; see :meth:`SDCAutoencoder.encode`."""
+        return self.autoencoder.encode(images)

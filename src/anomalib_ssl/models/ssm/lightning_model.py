@@ -22,7 +22,7 @@ from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import random_masks
-from anomalib_ssl.models.ssm.torch_model import SSMModel
+from anomalib_ssl.models.ssm.torch_model import DEFAULTS, SSMModel
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
@@ -97,8 +97,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    min_training_images = 1
-
     scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
         "heat_map",
         "inference_precision",
@@ -127,8 +125,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         uncovered_error: Literal["zero", "kept", "lowest"] = "lowest",
         map_sigma: float = 7.0,
         inference_precision: Literal["float32", "bfloat16"] = "float32",
-        score: str = "pixels_both_max",
-        heat_map: str = "pixels_both",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(**training)

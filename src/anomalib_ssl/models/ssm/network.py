@@ -74,16 +74,21 @@ class ConditionalAutoencoder(nn.Module):
 
     def features(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute the decoder's last features (B, C, H, W), the mask attended to."""
-        if self.training:
-            images = images.contiguous(memory_format=torch.channels_last)
-        skips = []
-        for stage in self.encoder:
-            images = stage(images)
-            skips.append(images)
+        skips = self.encode(images)
         features = self.attention[0](skips.pop(), masks)
         for stage, attention in zip(self.decoder, list(self.attention)[1:], strict=True):
             features = attention(stage(features, skips.pop()), masks)
         return features
+
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the encoder's stages for images (B, 3, H, W): (B, C, h, w) each, from fine to coarse."""
+        if self.training:
+            images = images.contiguous(memory_format=torch.channels_last)
+        stages = []
+        for stage in self.encoder:
+            images = stage(images)
+            stages.append(images)
+        return stages
 
 
 class MaskAttention(nn.Module):

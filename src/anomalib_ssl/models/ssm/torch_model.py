@@ -3,20 +3,26 @@
 
 """SSM as a torch model: restores masked images in training, scores images by refinement in evaluation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from anomalib.data import InferenceBatch
 
-from anomalib_ssl.models.components import ScoredModel
+from anomalib_ssl.models.components import RestoringModel
 from anomalib_ssl.models.ssm.masking import scaled_cells
 from anomalib_ssl.models.ssm.network import ConditionalAutoencoder
 from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement, RefinementPass
-from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer
+from anomalib_ssl.scoring import Evidence
+
+REFINED = "refined"
+"""Name of the map of progressive mask refinement, and of its evidence."""
+
+DEFAULTS = ("pixels_both_max+normed_places_top", "both+places")
+"""Score and map that were best where they were measured (docs/results/ssm.md)."""
 
 
-class SSMModel(ScoredModel):
+class SSMModel(RestoringModel):
     """The model of SSM (Huang et al., IEEE TMM 2022; https://arxiv.org/abs/2205.06568).
 
     In training mode it restores masked images and their masks. In evaluation mode it scores whole images by how their
@@ -55,8 +61,8 @@ class SSMModel(ScoredModel):
         size: tuple[int, int] = (256, 256),
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         cell_sizes: Sequence[int] = (4, 8, 16),
-        score: str = "pixels_both_max",
-        heat_map: str = "pixels_both",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **refinement: Any,
     ) -> None:
         super().__init__()
@@ -64,9 +70,7 @@ class SSMModel(ScoredModel):
         check_sides(size, self.network.stride)
         self.cells = scaled_cells(cell_sizes, size)
         self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
-        self.errors = RestorationErrors(size)
-        kinds = {"refined": 1, **ERRORS}
-        self.scorer = error_scorer(kinds, size, score, heat_map, ("pixels_both_max", "pixels_both"))
+        self.score_by(size, score, heat_map, DEFAULTS, REFINED)
 
     def forward(
         self, images: torch.Tensor, masks: torch.Tensor | None = None
@@ -94,23 +98,21 @@ class SSMModel(ScoredModel):
         restored: tuple[torch.Tensor, torch.Tensor] = self.network(images, masks)
         return restored
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
+    def evidence(self, images: torch.Tensor, names: frozenset[str], restored: torch.Tensor | None = None) -> Evidence:
         """Restore images (B, 3, H, W) in [0, 1], and compare them; refined only where that is wanted."""
-        if "refined" not in names:
-            return self.errors(images, self.restore(images), names)
+        if REFINED not in names:
+            return super().evidence(images, names, restored)
         first, *others = self.refinement.passes(images, self.network.restore)
-        errors = self.errors(images, first.restored.mean(dim=0), names)
-        return {"refined": [first, *others][-1].anomaly_map, **errors}
-
-    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Fit the contrast scale, then all else; see :meth:`ScoredModel.fit`."""
-        self.scorer.forget()
-        self.errors.fit((batch, self.restore(batch)) for batch in images)
-        super().fit(images, held_out)
+        evidence = super().evidence(images, names, first.restored.mean(dim=0))
+        return {REFINED: [first, *others][-1].anomaly_map, **evidence}
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
         """Restore every pixel of images (B, 3, H, W) in [0, 1] where it is hidden, and average over cell sizes."""
         return self.refinement.restored(images, self.network.restore).mean(dim=0)
+
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the encoder's stages for images (B, 3, H, W) in [0, 1] of which nothing is hidden."""
+        return self.network.encode(images)
 
     @torch.no_grad()
     def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:
