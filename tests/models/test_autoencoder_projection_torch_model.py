@@ -28,7 +28,7 @@ def test_training_gives_reconstructions_and_evaluation_scores():
     model.fit([images])
     with torch.no_grad():
         scored, reconstruction = model(images), model.autoencoder(images)
-        compared = model.compare(images, reconstruction)
+        restored, compared = model.reconstruct_and_score(images)
         assert torch.equal(model.train()(images), model.autoencoder(images))
     raw = box_filter((images - reconstruction).square().mean(dim=1, keepdim=True), 3, 2).double()
     # A 32nd of the side.
@@ -38,6 +38,7 @@ def test_training_gives_reconstructions_and_evaluation_scores():
     most = raw.amax(dim=(1, 2, 3))
     expected = ((most - most.mean()) / most.std(correction=0)).asinh()
     torch.testing.assert_close(scored.pred_score.double(), expected, rtol=1e-2, atol=1e-2)
+    assert torch.equal(restored, reconstruction)
     assert torch.equal(compared.anomaly_map, scored.anomaly_map)
     assert torch.equal(compared.pred_score, scored.pred_score)
 
@@ -45,7 +46,7 @@ def test_training_gives_reconstructions_and_evaluation_scores():
 def test_defects_planted_in_held_out_images_choose():
     model, images = build(heat_map="auto"), 0.5 + 0.001 * rand(8, 3, 64, 64)
     # It restores the background, whatever is in front.
-    model.autoencoder.forward = lambda images: torch.full_like(images, 0.5005)
+    model.autoencoder.decode = lambda features: torch.full((len(features), 3, 64, 64), 0.5005)
     model.fit([images])
     assert model.scorer.chosen == build().scorer.chosen
     assert model.scorer.judged_maps == {}

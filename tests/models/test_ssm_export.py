@@ -39,7 +39,7 @@ def model() -> SSM:
         evaluator=False,
     ).eval()
     model.model.refinement.chunk = 5
-    model.fit_statistics([model.pre_processor(rand_images(1))])
+    model.fit_statistics([model.pre_processor(rand_images(2))])
     maps = [model.model.refine(model.pre_processor(rand_images(batch)), 1)[0].anomaly_map.flatten() for batch in (1, 4)]
     values = torch.cat(maps).sort().values
     middle = values[len(values) * 4 // 10 : len(values) * 6 // 10]

@@ -13,6 +13,7 @@ from scipy import ndimage
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
 from anomalib_ssl.models.ssm import SSMModel
 from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement
+from anomalib_ssl.scoring import ERRORS
 
 SIZE = (64, 64)
 DEFECT = (slice(None), slice(None), slice(40, 52), slice(12, 24))
@@ -252,7 +253,7 @@ def test_errors_of_the_first_pass_are_what_they_are_called():
     with torch.no_grad():
         torch.testing.assert_close(model.restore(images), restored)
         model.fit([images])
-        evidence = model.evidence(images, frozenset({"gradient", "both"}))
+        evidence = model.evidence(images, frozenset(ERRORS))
     for name, errors in model.errors(images, restored).items():
         torch.testing.assert_close(evidence[name], errors)
 

@@ -3,13 +3,14 @@
 
 """How far restorations are from their images: what models that restore or reconstruct are scored by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from kornia.color import rgb_to_lab
 from torch import nn
 
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
+from anomalib_ssl.losses.gradient_similarity import STABILITY
 from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
 
@@ -19,15 +20,26 @@ ERRORS: Mapping[str, int] = {"plain": 1, "scaled": 1, "gradient": 1, "colour": 1
 JOINED: Mapping[str, tuple[str, ...]] = {"both": ("scaled", "gradient"), "all": ("scaled", "gradient", "colour")}
 """Kinds that are several others, channel by channel."""
 
+LEVELS = 4
+"""Number of scales of the gradients, as in RIAD and SSM."""
+
+LEAST_STABILITY = 1 / 255**2
+"""Squared gradient of one grey level: a smaller constant would compare noise."""
+
+LEAST_COLOUR = 1.0
+"""Mean square of the colour axes of L*a*b* up to which images count as grey."""
+
 
 class RestorationErrors(nn.Module):
     """Compare images with their restorations in six ways.
 
     * ``plain``: squared error, mean over channels, smoothed;
     * ``scaled``: the same divided by what is normal at this contrast, see :class:`~anomalib_ssl.scoring.ContrastScale`;
-    * ``gradient``: multi-scale gradient magnitude dissimilarity, smoothed;
+    * ``gradient``: multi-scale gradient magnitude dissimilarity, smoothed, with the training images' median squared
+      gradient as each scale's constant, since the usual one is for photographs of full contrast;
     * ``colour``: squared error of the two colour axes of CIE L*a*b*, smoothed: beside gradients as in FAIR (Liu et al.,
-      2023, https://arxiv.org/abs/2309.07068), for stains that are as bright as what they lie on;
+      2023, https://arxiv.org/abs/2309.07068), for stains that are as bright as what they lie on; 0 if the training
+      images are grey, where it would be noise of the network;
     * ``both``: ``scaled`` and ``gradient``;
     * ``all``: ``scaled``, ``gradient`` and ``colour``.
 
@@ -38,7 +50,10 @@ class RestorationErrors(nn.Module):
 
     Attributes:
         box_size: Side in pixels of the averaging window: 11 at 256 pixels, 21 at 512.
-        scale: What is normal at a contrast; ``scaled`` and ``both`` need it to be fitted.
+        scale: What is normal at a contrast; all but ``plain`` need it to be fitted.
+        stability: Constant of the gradients' similarity at each scale, a buffer (L,); that of the code of SSM before
+            :meth:`fit`.
+        coloured: 1 if the training images have colours, else 0, a buffer.
 
     Example:
         >>> import torch
@@ -48,8 +63,13 @@ class RestorationErrors(nn.Module):
         {'plain': (2, 1, 32, 32), 'scaled': (2, 1, 32, 32), 'gradient': (2, 1, 32, 32), 'both': (2, 2, 32, 32)}
     """
 
+    stability: torch.Tensor
+    coloured: torch.Tensor
+
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
+        self.register_buffer("stability", torch.full((LEVELS,), STABILITY))
+        self.register_buffer("coloured", torch.ones(()))
         self.box_size = default_box_size(size)
         # Where errors are not smoothed, a variance still needs neighbours.
         self.scale = ContrastScale(max(self.box_size, 3), PASSES)
@@ -74,11 +94,12 @@ class RestorationErrors(nn.Module):
         if names & {"scaled", "both", "all"}:
             errors["scaled"] = self.scale(errors["plain"], images, images)
         if names & {"gradient", "both", "all"}:
-            distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(restored))
+            pyramids = gradient_pyramid(images, LEVELS), gradient_pyramid(restored, LEVELS)
+            distance = gradient_distance_map(*pyramids, self.stability.unbind())
             errors["gradient"] = box_filter(distance, self.box_size, PASSES)
         if names & {"colour", "all"}:
-            distance = squared_error(rgb_to_lab(images)[:, 1:], rgb_to_lab(restored.clamp(min=0))[:, 1:])
-            errors["colour"] = box_filter(distance, self.box_size, PASSES)
+            distance = squared_error(_colour(images), _colour(restored))
+            errors["colour"] = self.coloured * box_filter(distance, self.box_size, PASSES)
         for name, parts in JOINED.items():
             if name in names:
                 errors[name] = torch.cat([errors[part] for part in parts], dim=1)
@@ -88,15 +109,39 @@ class RestorationErrors(nn.Module):
         """Smoothed squared error of restorations (B, 3, H, W), shape (B, 1, H, W); it needs no statistics."""
         return box_filter(squared_error(images, restored), self.box_size, PASSES)
 
+    @torch.no_grad()
     def fit(self, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Learn from normal images (B, 3, H, W) and their restorations how large errors are at which contrast.
+        """Learn from normal images (B, 3, H, W) and their restorations what is normal, in one pass.
 
         Raises:
             ValueError: If there are no images, or restorations are not finite.
         """
-        self.scale.fit((self.plain(images, restored), images, images) for images, restored in pairs)
+        medians: list[torch.Tensor] = []
+        colours: list[torch.Tensor] = []
+
+        def measured() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+            for images, restored in pairs:
+                medians.append(_median_squares(gradient_pyramid(images, LEVELS)))
+                colours.append(_colour(images).square().mean(dim=(1, 2, 3)))
+                yield self.plain(images, restored), images, images
+
+        self.scale.fit(measured())
+        self.stability.copy_(torch.cat(medians).mean(dim=0).clamp(min=LEAST_STABILITY))
+        self.coloured.copy_(torch.cat(colours).mean() > LEAST_COLOUR)
 
 
 def squared_error(images: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
     """Squared difference of two batches of images (B, C, H, W), the mean over the channels, shape (B, 1, H, W)."""
     return (images - restored).square().mean(dim=1, keepdim=True)
+
+
+def _median_squares(pyramid: list[torch.Tensor]) -> torch.Tensor:
+    """Median squared gradient of each image at each of L scales, shape (B, L)."""
+    levels = [level.flatten(1).square() for level in pyramid]
+    # Sorted, because the median of a dimension is not deterministic on every device.
+    return torch.stack([level.sort(dim=1).values[:, level.shape[1] // 2] for level in levels], dim=1)
+
+
+def _colour(images: torch.Tensor) -> torch.Tensor:
+    """The colour axes a* and b* of images (B, 3, H, W): shape (B, 2, H, W)."""
+    return rgb_to_lab(images.clamp(min=0))[:, 1:]

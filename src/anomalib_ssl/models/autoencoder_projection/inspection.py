@@ -43,9 +43,7 @@ def inspect(model: AutoencoderProjectionModel, corruption: LocalCorruption, imag
     corrupted, masks = corruption(images)
 
     def answer(shown: torch.Tensor, title: str) -> list[Column]:
-        exposed = model.exposure(shown)
-        restored = model.autoencoder(exposed)
-        scored = model.compare(exposed, restored)
+        restored, scored = model.reconstruct_and_score(model.exposure(shown))
         # As bright as the image that it is shown beside.
         restored = restored / model.exposure.gain(shown)
         error = squared_error(shown, restored).sqrt()

@@ -25,8 +25,9 @@ from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.autoencoder_projection import inspection
 from anomalib_ssl.models.autoencoder_projection.loss import ProjectionLoss
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder, check_sides
-from anomalib_ssl.models.autoencoder_projection.torch_model import DEFAULTS, AutoencoderProjectionModel
+from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
+from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import cosine_factor
@@ -204,9 +205,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     def score_batch(self, batch: Batch) -> Batch:
         """Score a batch, and keep its reconstructions for the visualizer: no second pass for a picture."""
         images: torch.Tensor = batch.image  # type: ignore[assignment]
-        exposed = self.model.exposure(images)
-        reconstruction = self.model.autoencoder(exposed)
-        scored: Batch = batch.update(**self.model.compare(exposed, reconstruction)._asdict())
+        reconstruction, predictions = self.model.reconstruct_and_score(self.model.exposure(images))
+        scored: Batch = batch.update(**predictions._asdict())
         # As bright as the image that it is shown beside.
         vars(scored)["reconstruction"] = reconstruction / self.model.exposure.gain(images)
         return scored

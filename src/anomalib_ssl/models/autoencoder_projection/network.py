@@ -104,14 +104,18 @@ class SDCAutoencoder(nn.Module):
         Raises:
             ValueError: If a side is no multiple of 8.
         """
-        *_, features = self.encode(images)
+        return self.decode(self.encode(images)[-1])
+
+    def decode(self, features: torch.Tensor) -> torch.Tensor:
+        """Reconstruct images (B, 3, H, W), values in (0, 1), from the encoder's last features (B, C, H / 8, W / 8)."""
+        features = self.bottleneck(features)
         for up, block in zip(self.up, self.decoder, strict=True):
             features = block(up(features))
         reconstruction: torch.Tensor = self.output(features)
         return (OUTPUT_GAIN * reconstruction).sigmoid()
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Compute features of images (B, 3, H, W) at a half, a quarter and an eighth, and those of the bottleneck.
+        """Compute features of images (B, 3, H, W) at a half, a quarter and an eighth of their resolution.
 
         Raises:
             ValueError: If a side is no multiple of 8.
@@ -121,7 +125,7 @@ class SDCAutoencoder(nn.Module):
         for block in self.encoder:
             images = self.pool(block(images))
             stages.append(images)
-        return [*stages, self.bottleneck(images)]
+        return stages
 
 
 class StackedDilatedConvolution(nn.Module):

@@ -3,6 +3,7 @@
 
 """Anomaly scores from what an autoencoder changes in an image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,8 @@ from anomalib.data import InferenceBatch
 
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder
 from anomalib_ssl.models.components import RestoringModel
-
-DEFAULTS = ("pixels_both_max", "both")
-"""Score and map that were best where they were measured (docs/results/scoring.md)."""
+from anomalib_ssl.models.components.restoring_model import DEFAULTS
+from anomalib_ssl.scoring import ERRORS, Evidence
 
 
 class AutoencoderProjectionModel(RestoringModel):
@@ -51,7 +51,7 @@ class AutoencoderProjectionModel(RestoringModel):
     ) -> None:
         super().__init__()
         self.autoencoder = SDCAutoencoder(image_size, **autoencoder)
-        self.score_by(image_size, score, heat_map, DEFAULTS)
+        self.score_by(image_size, score, heat_map)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Reconstruct images in training mode, score them in evaluation mode.
@@ -70,9 +70,25 @@ class AutoencoderProjectionModel(RestoringModel):
         reconstruction: torch.Tensor = self.autoencoder(images)
         return reconstruction
 
-    def compare(self, images: torch.Tensor, reconstruction: torch.Tensor) -> InferenceBatch:
-        """Score images (B, 3, H, W) of equal exposure by their reconstructions, as :meth:`score_images` does."""
-        return self.scorer(images, lambda images, names: self.evidence(images, names, reconstruction))
+    def reconstruct_and_score(self, images: torch.Tensor) -> tuple[torch.Tensor, InferenceBatch]:
+        """Give reconstructions (B, 3, H, W) of images of equal exposure, and what :meth:`score_images` says of them."""
+        stages = self.autoencoder.encode(images)
+        restored = self.autoencoder.decode(stages[-1])
+        return restored, self.scorer(images, lambda images, names: self.evidence(images, names, restored, stages))
+
+    def evidence(
+        self,
+        images: torch.Tensor,
+        names: frozenset[str],
+        restored: torch.Tensor | None = None,
+        stages: Sequence[torch.Tensor] | None = None,
+    ) -> Evidence:
+        """Reconstruct images (B, 3, H, W) in [0, 1] and compare them; the encoder runs once for all evidence."""
+        if stages is None:
+            stages = self.autoencoder.encode(images)
+        if restored is None and names & ERRORS.keys():
+            restored = self.autoencoder.decode(stages[-1])
+        return super().evidence(images, names, restored, stages)
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstruct images (B, 3, H, W) in [0, 1]."""

@@ -7,20 +7,24 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.models.components.feature_scoring import FEATURES
 from anomalib_ssl.models.components.scored_model import ScoredModel
 from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer, join
 
-SCORED_STAGES = 3
-"""So many of the encoder's last stages are looked at, as in models that learn features."""
+PLACES = 32
+"""Features have so many places in a row, or less than twice as many: as those of a ResNet at 256 pixels."""
+
+DEFAULTS = ("pixels_all_max+normed_places_top", "all+normed_places")
+"""Score and map that were best where they were measured (docs/results/scoring.md)."""
 
 
 class RestoringModel(ScoredModel):
     """Base of torch models that restore images, and are scored by where that fails and by what their encoders see.
 
     A subclass builds its network, then calls :meth:`score_by`. Evidence is the errors of
-    :class:`~anomalib_ssl.scoring.RestorationErrors` and the encoder's last three stages, joined as ``features``.
+    :class:`~anomalib_ssl.scoring.RestorationErrors`, and stages of the encoder, joined as ``features``.
 
     Attributes:
         errors: Compares images with their restorations.
@@ -34,16 +38,18 @@ class RestoringModel(ScoredModel):
 
     @abstractmethod
     def encode(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Compute the encoder's stages for images (B, 3, H, W) in [0, 1], from fine to coarse: (B, C, h, w) each."""
+        """Compute features of images (B, 3, H, W) in [0, 1] at a half, a quarter and an eighth of their resolution.
 
-    def score_by(self, size: tuple[int, int], score: str, heat_map: str, defaults: tuple[str, str], *own: str) -> None:
+        A network that is less deep gives fewer: (B, C, h, w) each, from fine to coarse.
+        """
+
+    def score_by(self, size: tuple[int, int], score: str, heat_map: str, *own: str) -> None:
         """Make the scorer.
 
         Args:
             size: Height and width in pixels of the images.
             score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
             heat_map: Candidate for maps, or ``auto``.
-            defaults: Score and map where ``auto`` has nothing to choose by.
             *own: Names of further evidence of one channel that the subclass gives.
 
         Raises:
@@ -53,18 +59,31 @@ class RestoringModel(ScoredModel):
         training = self.training
         self.eval()
         with torch.no_grad():
-            _, channels, height, width = self._features(torch.zeros(1, 3, *size)).shape
+            _, channels, height, width = _joined(self.encode(torch.zeros(1, 3, *size))).shape
         self.train(training)
         kinds = {**dict.fromkeys(own, 1), **ERRORS}
-        self.scorer = error_scorer(kinds, size, score, heat_map, defaults, (FEATURES, (channels, height, width)))
+        self.scorer = error_scorer(kinds, size, score, heat_map, DEFAULTS, (FEATURES, (channels, height, width)))
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str], restored: torch.Tensor | None = None) -> Evidence:
-        """Restore images (B, 3, H, W) in [0, 1] and compare them, unless ``restored`` is given, and look at them."""
+    def evidence(
+        self,
+        images: torch.Tensor,
+        names: frozenset[str],
+        restored: torch.Tensor | None = None,
+        stages: Sequence[torch.Tensor] | None = None,
+    ) -> Evidence:
+        """Compare images (B, 3, H, W) in [0, 1] with what is restored of them, and encode them.
+
+        Args:
+            images: Shape (B, 3, H, W), values in [0, 1].
+            names: What is wanted; more may be given.
+            restored: What :meth:`restore` gave, if that is known already.
+            stages: What :meth:`encode` gave, likewise.
+        """
         evidence: dict[str, torch.Tensor] = {}
         if names & ERRORS.keys():
             evidence |= self.errors(images, self.restore(images) if restored is None else restored, names)
         if FEATURES in names:
-            evidence[FEATURES] = self._features(images)
+            evidence[FEATURES] = _joined(self.encode(images) if stages is None else stages)
         return evidence
 
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
@@ -73,5 +92,7 @@ class RestoringModel(ScoredModel):
         self.errors.fit((batch, self.restore(batch)) for batch in images)
         super().fit(images, held_out)
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        return join(self.encode(images)[-SCORED_STAGES:])
+
+def _joined(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+    features = join(stages)
+    return F.avg_pool2d(features, max(min(features.shape[-2:]) // PLACES, 1))

@@ -80,12 +80,12 @@ class ConditionalAutoencoder(nn.Module):
             features = attention(stage(features, skips.pop()), masks)
         return features
 
-    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Compute the encoder's stages for images (B, 3, H, W): (B, C, h, w) each, from fine to coarse."""
+    def encode(self, images: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
+        """Compute the encoder's stages for images (B, 3, H, W), or the first few: (B, C, h, w) each, fine to coarse."""
         if self.training:
             images = images.contiguous(memory_format=torch.channels_last)
         stages = []
-        for stage in self.encoder:
+        for stage in self.encoder[:count]:
             images = stage(images)
             stages.append(images)
         return stages

@@ -10,6 +10,7 @@ import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ssl.models.components import RestoringModel
+from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.models.ssm.masking import scaled_cells
 from anomalib_ssl.models.ssm.network import ConditionalAutoencoder
 from anomalib_ssl.models.ssm.refinement import ProgressiveRefinement, RefinementPass
@@ -17,9 +18,6 @@ from anomalib_ssl.scoring import Evidence
 
 REFINED = "refined"
 """Name of the map of progressive mask refinement, and of its evidence."""
-
-DEFAULTS = ("pixels_both_max+normed_places_top", "both+places")
-"""Score and map that were best where they were measured (docs/results/ssm.md)."""
 
 
 class SSMModel(RestoringModel):
@@ -70,7 +68,7 @@ class SSMModel(RestoringModel):
         check_sides(size, self.network.stride)
         self.cells = scaled_cells(cell_sizes, size)
         self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
-        self.score_by(size, score, heat_map, DEFAULTS, REFINED)
+        self.score_by(size, score, heat_map, REFINED)
 
     def forward(
         self, images: torch.Tensor, masks: torch.Tensor | None = None
@@ -98,12 +96,18 @@ class SSMModel(RestoringModel):
         restored: tuple[torch.Tensor, torch.Tensor] = self.network(images, masks)
         return restored
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str], restored: torch.Tensor | None = None) -> Evidence:
-        """Restore images (B, 3, H, W) in [0, 1], and compare them; refined only where that is wanted."""
+    def evidence(
+        self,
+        images: torch.Tensor,
+        names: frozenset[str],
+        restored: torch.Tensor | None = None,
+        stages: Sequence[torch.Tensor] | None = None,
+    ) -> Evidence:
+        """Restore and encode images (B, 3, H, W) in [0, 1]; refined only where that is wanted."""
         if REFINED not in names:
-            return super().evidence(images, names, restored)
+            return super().evidence(images, names, restored, stages)
         first, *others = self.refinement.passes(images, self.network.restore)
-        evidence = super().evidence(images, names, first.restored.mean(dim=0))
+        evidence = super().evidence(images, names, first.restored.mean(dim=0), stages)
         return {REFINED: [first, *others][-1].anomaly_map, **evidence}
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
@@ -111,8 +115,8 @@ class SSMModel(RestoringModel):
         return self.refinement.restored(images, self.network.restore).mean(dim=0)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Compute the encoder's stages for images (B, 3, H, W) in [0, 1] of which nothing is hidden."""
-        return self.network.encode(images)
+        """Compute the middle stages of images (B, 3, H, W) in [0, 1] of which nothing is hidden."""
+        return self.network.encode(images, count=4)[1:]
 
     @torch.no_grad()
     def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:
