@@ -50,7 +50,7 @@ def test_learning_rate_falls_over_the_updates_that_are_run(tmp_path, mvtec_root)
     recorder = Recorder()
     engine = make_engine(tmp_path, recorder, max_steps=10)
     engine.fit(SSM(max_updates=5000, lr=0.01, **SMALL), datamodule=data(mvtec_root))
-    expected = [0.01] * 3 + [0.001] * 3 + [0.0001] * 3 + [0.00001]
+    expected = [0.005 * (1 + math.cos(math.pi * update / 10)) for update in range(10)]
     assert recorder.rates == pytest.approx(expected)
     # The squared error counts ten times by default.
     weights = {"train_l2_loss": 10, "train_ssim_loss": 1, "train_gms_loss": 1, "train_mask_loss": 1}
@@ -104,7 +104,8 @@ def test_resuming_continues_the_schedule(tmp_path, mvtec_root):
     resumed.fit(SSM(max_updates=20, lr=0.01, **SMALL), datamodule=data(mvtec_root), ckpt_path=engine.best_model_path)
     assert resumed.trainer.global_step == 20
     # The rate that the optimiser was saved with, then the longer budget's.
-    assert second.rates == pytest.approx([0.001] + [0.01] + [0.001] * 6 + [0.0001] * 6 + [0.00001] * 2)
+    shares = [4 / 10, *(update / 20 for update in range(5, 20))]
+    assert second.rates == pytest.approx([0.005 * (1 + math.cos(math.pi * share)) for share in shares])
 
 
 def gray_pngs(source, target):

@@ -18,7 +18,7 @@ from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from anomalib_ssl.augmentations import BlendedPatch, LocalCorruption, Symmetries
+from anomalib_ssl.augmentations import LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
@@ -27,6 +27,7 @@ from anomalib_ssl.models.autoencoder_projection.loss import ProjectionLoss
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder, check_sides
 from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
+from anomalib_ssl.models.components import corrupt
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
@@ -49,8 +50,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     """Autoencoder projection: restore partly corrupted images, score by what is changed.
 
     An autoencoder learns to give back the normal image from one with corrupted regions: to repair what is not normal
-    and to leave the rest alone, like an orthogonal projection onto the normal images. An image's anomaly map is its
-    smoothed squared reconstruction error, from a single forward pass.
+    and to leave the rest alone, like an orthogonal projection onto the normal images. An image is scored by its
+    smoothed reconstruction error, and by how unlikely the encoder's features are, from a single forward pass.
 
     From the paper's abstract: training on partial, structured distortions with a modified reconstruction error of the
     clean image; scoring by the reconstruction error of one forward pass. Its text and tables were not available: all
@@ -76,12 +77,13 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         blended: Share of the training images that get patches of other images blended in instead, see
             :class:`~anomalib_ssl.augmentations.BlendedPatch`. Beyond the paper.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
-        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, or ``auto`` for
-            what tells defects planted in held-out images best. What scored best where it was measured is the default
-            (docs/results/scoring.md).
-        heat_map: How defects are located: ``auto``, chosen likewise; the ``plain`` squared error, the same ``scaled``
-            by what is normal at its contrast, the ``gradient``'s, or ``both`` of these; or one of them standardised
-            pixel by pixel by the training images, as in ``pixels_scaled``.
+        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, several joined by
+            ``+``, or ``auto`` for what tells defects planted in held-out images best. What scored best where it was
+            measured is the default (docs/results/autoencoder_projection.md).
+        heat_map: How defects are located: ``auto``, chosen likewise; ``plain``, ``scaled``, ``gradient``, ``colour``,
+            ``both`` or ``all`` errors, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of them standardised
+            pixel by pixel by the training images, as in ``pixels_scaled``; ``normed_places`` or ``places``, how
+            unlikely the encoder's features are; or several joined by ``+``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`. The
             default visualizer adds reconstructions and errors.
 
@@ -159,19 +161,10 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         # In full precision, so that pixels outside the masks stay as they are.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images, _ = self.symmetries(images)
-            corrupted, masks = self._corrupted(images)
+            corrupted, masks = corrupt(images, self.corruption, self.blended)
         loss: torch.Tensor = self.loss(self.model(corrupted), images, masks)
         self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
         return loss
-
-    def _corrupted(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Corrupt images, a share of them by blended patches; masks (B, 1, H, W) show where."""
-        corrupted, masks = self.corruption(images)
-        if not self.blended:
-            return corrupted, masks
-        others, other_masks = BlendedPatch()(images)
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blended
-        return torch.where(chosen, others, corrupted), torch.where(chosen, other_masks, masks)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls along a cosine over the updates that will really be run."""

@@ -14,25 +14,22 @@ import torch
 from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_ssl.augmentations import LocalCorruption
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Column, Inspection, scored_map
+from anomalib_ssl.models.components import corrupt
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import random_masks
 from anomalib_ssl.models.ssm.torch_model import SSMModel
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
+from anomalib_ssl.training.schedule import cosine_schedule
 
 WEIGHT_DECAY = 1e-5
 """L2 penalty on all weights, of the authors' code."""
-
-LR_DROPS = (0.3, 0.6, 0.9)
-"""Shares of the budget at which the learning rate falls to a tenth: epochs 15, 30 and 45 of 50 in the authors' code."""
-
 
 COVER = 0.25
 """How much is left of the brightness of hidden pixels in pictures."""
@@ -51,16 +48,17 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     The paper's full text was not at hand: this follows its abstract and figure 1, and the authors' code, which is for
     retinal images of 128 pixels. From the code: the network, ``cell_sizes`` relative to the image, ``num_masks``, the
-    loss and its weights but ``l2_weight``, ``lr``, the L2 penalty, when the learning rate falls, the threshold (brought
-    to our range of maps), ``refinement_ratio``, the size of a block and ``map_sigma``. This package's choices:
-    ``l2_weight``, the image size, the budget and the batch size, the masked images of an update in one batch,
-    ``corruption``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and what
-    ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
+    loss and its weights but ``l2_weight``, the L2 penalty, the threshold (brought to our range of maps),
+    ``refinement_ratio``, the size of a block and ``map_sigma``. This package's choices: ``l2_weight``, ``lr`` and its
+    schedule, the image size, the budget and the batch size, the masked images of an update in one batch,
+    ``corruption``, ``blended``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and
+    what ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
 
     Args:
         widths: Channels of the network's stages, from fine to coarse; each but the first halves the resolution. With
             five, the sides of images must be multiples of 16.
-        lr: Initial learning rate of Adam, which falls to a tenth at 30, 60 and 90 % of the updates.
+        lr: Learning rate of Adam at the start; it is decayed to zero along a cosine. In the code it is 1e-4, with which
+            a thousand updates learn next to nothing, and falls to a tenth after 30, 60 and 90 % of them.
         cell_sizes: Sides of the cells that are hidden, one for each scale, in pixels of an image whose shorter side is
             256; other images scale them. Sides of images must be multiples of every cell.
         num_masks: Number of masks that share the cells of an image; each hides one part in so many.
@@ -68,6 +66,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         mask_weight: Weight of the squared error of the restored masks.
         corruption: What is done to images before cells are hidden, while the clean image is asked for: what is seen of
             a defect shall not be copied. ``p=0`` for nothing, as in the code.
+        blended: Share of the images that get patches of others blended in instead, see
+            :class:`~anomalib_ssl.augmentations.BlendedPatch`; 0 for none, as in the code.
         refinement_passes: Number of passes of the refinement; 1 for none, 2 in the code.
         refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
         refinement_ratio: Share of such pixels above which a block, as large as the largest cell, is uncovered.
@@ -78,12 +78,13 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
             the authors' code, with which images uncovered completely all score 0.
         map_sigma: Gaussian smoothing of the map in pixels of the image as it is scored; 0 for none.
         inference_precision: ``float32``, or ``bfloat16`` for restoring under autocast. Exported graphs use float32.
-        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, or ``auto`` for what tells defects
-            planted in held-out images best. What scored best where it was measured is the default
+        score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, several joined by ``+``, or ``auto`` for
+            what tells defects planted in held-out images best. What scored best where it was measured is the default
             (docs/results/ssm.md).
-        heat_map: How defects are located: ``refined`` as in the code; ``plain``, ``scaled``, ``gradient`` or ``both``
-            errors of the first pass; one of them standardised pixel by pixel by the training images, as in
-            ``pixels_both``; or ``auto``.
+        heat_map: How defects are located: ``refined`` as in the code; ``plain``, ``scaled``, ``gradient``, ``colour``,
+            ``both`` or ``all`` errors of the first pass, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of
+            them standardised pixel by pixel by the training images, as in ``pixels_both``; ``normed_places`` or
+            ``places``, how unlikely the encoder's features are; several joined by ``+``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Raises:
@@ -113,12 +114,13 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
     def __init__(
         self,
         widths: Sequence[int] = (64, 128, 256, 512, 512),
-        lr: float = 1e-4,
+        lr: float = 1e-3,
         cell_sizes: Sequence[int] = (4, 8, 16),
         num_masks: int = 3,
         l2_weight: float = 10.0,
         mask_weight: float = 1.0,
         corruption: LocalCorruption = LocalCorruption(p=0.6),
+        blended: float = 0.3,
         refinement_passes: int = 1,
         refinement_threshold: float = 0.0157,
         refinement_ratio: float = 0.8,
@@ -133,7 +135,9 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         super().__init__(**training)
         check_number("lr", lr, 1e-12)
         self.lr = lr
+        check_number("blended", blended, 0, 1)
         self.num_masks = num_masks
+        self.blended = blended
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.loss = SSMLoss(l2_weight, mask_weight)
         with self.drawing_weights():
@@ -165,7 +169,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         del args, kwargs
         images: torch.Tensor = batch.image  # type: ignore[assignment]
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            seen, _ = self.corruption(images)
+            seen, _ = corrupt(images, self.corruption, self.blended)
         size = (images.shape[-2], images.shape[-1])
         masks = random_masks(size, self.model.cells, self.num_masks, images.device)
         shown = masks.expand(-1, len(images), -1, -1, -1)
@@ -183,11 +187,9 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam, whose learning rate falls to a tenth at shares of the updates that will really be run."""
+        """Adam, its rate decayed to zero along a cosine over the updates that will really be run."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
-        total = total_updates(self.trainer)
-        # A function of the update alone: a run resumed with a larger budget follows the longer schedule.
-        schedule = LambdaLR(optimizer, lambda update: 0.1 ** sum(update >= share * total for share in LR_DROPS))
+        schedule = cosine_schedule(optimizer, total_updates(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
