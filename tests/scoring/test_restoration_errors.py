@@ -46,10 +46,7 @@ def test_errors_are_what_they_are_called():
     compare = fitted(images)
     errors = compare(images, blurred)
     plain = compare.plain(images, blurred)
-    pyramid = gradient_pyramid(images)
-    constants = [float(np.mean(np.median(level.flatten(1).numpy(), axis=1) ** 2)) for level in pyramid]
-    torch.testing.assert_close(compare.stability, torch.tensor(constants), rtol=0.1, atol=0)
-    gradient = gradient_distance_map(pyramid, gradient_pyramid(blurred), compare.stability)
+    gradient = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(blurred))
     assert torch.equal(errors["plain"], plain)
     assert torch.equal(errors["scaled"], compare.scale(plain, images, images))
     torch.testing.assert_close(errors["gradient"], box_filter(gradient, 3, 2))
@@ -81,19 +78,6 @@ def test_of_grey_images_colour_is_noise():
         errors = compare(gray, tinted)
         assert (errors["colour"].max() > 0) == colours
         assert torch.equal(errors["all"][:, :2], errors["both"])
-
-
-def test_gradients_of_a_dim_defect_count_as_much_as_those_of_a_bright_one():
-    images, restored = rand(4, 3, 64, 64), rand(4, 3, 64, 64, seed=1)
-    found = []
-    for contrast in (1.0, 0.5):
-        compare = RestorationErrors(SIZE)
-        compare.fit([(contrast * images, contrast * restored)])
-        found.append(compare(contrast * images, contrast * restored, frozenset({"gradient"}))["gradient"])
-    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
-    flat = RestorationErrors(SIZE)
-    flat.fit([(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64))])
-    torch.testing.assert_close(flat.stability, torch.full((4,), 1 / 255**2))
 
 
 def test_only_wanted_errors_are_computed():

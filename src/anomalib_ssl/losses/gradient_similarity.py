@@ -101,20 +101,17 @@ def gradient_pyramid(images: torch.Tensor, levels: int = 4) -> list[torch.Tensor
     return pyramid
 
 
-def gradient_magnitude_similarity(
-    first: torch.Tensor, second: torch.Tensor, stability: float | torch.Tensor = STABILITY
-) -> torch.Tensor:
+def gradient_magnitude_similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Compare gradient magnitudes (Xue et al., equation 4): 1 where equal, towards 0 where only one has a gradient.
 
     Args:
         first: Gradient magnitudes of any shape.
         second: Gradient magnitudes of the same shape.
-        stability: Constant of the equation: squares of gradients far below it count for little.
 
     Returns:
         The similarity, in (0, 1] up to rounding.
     """
-    return (2 * first * second + stability) / (first.square() + second.square() + stability)
+    return (2 * first * second + STABILITY) / (first.square() + second.square() + STABILITY)
 
 
 def gradient_similarity_loss(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -138,24 +135,18 @@ def gradient_similarity_loss(first: Sequence[torch.Tensor], second: Sequence[tor
     return torch.stack(losses).mean()
 
 
-def gradient_distance_map(
-    first: Sequence[torch.Tensor],
-    second: Sequence[torch.Tensor],
-    stability: Sequence[float | torch.Tensor] | None = None,
-) -> torch.Tensor:
+def gradient_distance_map(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> torch.Tensor:
     """Map what two images lack in gradient magnitude similarity, averaged over scales.
 
     Args:
         first: Pyramid of :func:`gradient_pyramid`, of images of shape (B, C, H, W).
         second: Pyramid of other images of the same shape.
-        stability: Constant of the similarity at each scale. By default that of the code of SSM at all.
 
     Returns:
         Shape (B, 1, H, W), in [0, 1) up to rounding; coarse levels are enlarged bilinearly.
     """
     size = first[0].shape[-2:]
-    stability = [STABILITY] * len(first) if stability is None else stability
-    distances = [1 - gradient_magnitude_similarity(*level) for level in zip(first, second, stability, strict=True)]
+    distances = [1 - gradient_magnitude_similarity(*level) for level in zip(first, second, strict=True)]
     enlarged = [F.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in distances[1:]]
     return torch.stack([distances[0], *enlarged]).mean(dim=0)
 

@@ -10,7 +10,6 @@ from kornia.color import rgb_to_lab
 from torch import nn
 
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
-from anomalib_ssl.losses.gradient_similarity import STABILITY
 from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
 
@@ -19,12 +18,6 @@ ERRORS: Mapping[str, int] = {"plain": 1, "scaled": 1, "gradient": 1, "colour": 1
 
 JOINED: Mapping[str, tuple[str, ...]] = {"both": ("scaled", "gradient"), "all": ("scaled", "gradient", "colour")}
 """Kinds that are several others, channel by channel."""
-
-LEVELS = 4
-"""Number of scales of the gradients, as in RIAD and SSM."""
-
-LEAST_STABILITY = 1 / 255**2
-"""Squared gradient of one grey level: a smaller constant would compare noise."""
 
 LEAST_COLOUR = 1.0
 """Mean square of the colour axes of L*a*b* up to which images count as grey."""
@@ -35,8 +28,7 @@ class RestorationErrors(nn.Module):
 
     * ``plain``: squared error, mean over channels, smoothed;
     * ``scaled``: the same divided by what is normal at this contrast, see :class:`~anomalib_ssl.scoring.ContrastScale`;
-    * ``gradient``: multi-scale gradient magnitude dissimilarity, smoothed, with the training images' median squared
-      gradient as each scale's constant, since the usual one is for photographs of full contrast;
+    * ``gradient``: multi-scale gradient magnitude dissimilarity, smoothed;
     * ``colour``: squared error of the two colour axes of CIE L*a*b*, smoothed: beside gradients as in FAIR (Liu et al.,
       2023, https://arxiv.org/abs/2309.07068), for stains that are as bright as what they lie on; 0 if the training
       images are grey, where it would be noise of the network;
@@ -50,9 +42,7 @@ class RestorationErrors(nn.Module):
 
     Attributes:
         box_size: Side in pixels of the averaging window: 11 at 256 pixels, 21 at 512.
-        scale: What is normal at a contrast; all but ``plain`` need it to be fitted.
-        stability: Constant of the gradients' similarity at each scale, a buffer (L,); that of the code of SSM before
-            :meth:`fit`.
+        scale: What is normal at a contrast; ``scaled``, ``both`` and ``all`` need it to be fitted.
         coloured: 1 if the training images have colours, else 0, a buffer.
 
     Example:
@@ -63,12 +53,10 @@ class RestorationErrors(nn.Module):
         {'plain': (2, 1, 32, 32), 'scaled': (2, 1, 32, 32), 'gradient': (2, 1, 32, 32), 'both': (2, 2, 32, 32)}
     """
 
-    stability: torch.Tensor
     coloured: torch.Tensor
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
-        self.register_buffer("stability", torch.full((LEVELS,), STABILITY))
         self.register_buffer("coloured", torch.ones(()))
         self.box_size = default_box_size(size)
         # Where errors are not smoothed, a variance still needs neighbours.
@@ -94,8 +82,7 @@ class RestorationErrors(nn.Module):
         if names & {"scaled", "both", "all"}:
             errors["scaled"] = self.scale(errors["plain"], images, images)
         if names & {"gradient", "both", "all"}:
-            pyramids = gradient_pyramid(images, LEVELS), gradient_pyramid(restored, LEVELS)
-            distance = gradient_distance_map(*pyramids, self.stability.unbind())
+            distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(restored))
             errors["gradient"] = box_filter(distance, self.box_size, PASSES)
         if names & {"colour", "all"}:
             distance = squared_error(_colour(images), _colour(restored))
@@ -116,30 +103,20 @@ class RestorationErrors(nn.Module):
         Raises:
             ValueError: If there are no images, or restorations are not finite.
         """
-        medians: list[torch.Tensor] = []
         colours: list[torch.Tensor] = []
 
         def measured() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
             for images, restored in pairs:
-                medians.append(_median_squares(gradient_pyramid(images, LEVELS)))
                 colours.append(_colour(images).square().mean(dim=(1, 2, 3)))
                 yield self.plain(images, restored), images, images
 
         self.scale.fit(measured())
-        self.stability.copy_(torch.cat(medians).mean(dim=0).clamp(min=LEAST_STABILITY))
         self.coloured.copy_(torch.cat(colours).mean() > LEAST_COLOUR)
 
 
 def squared_error(images: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
     """Squared difference of two batches of images (B, C, H, W), the mean over the channels, shape (B, 1, H, W)."""
     return (images - restored).square().mean(dim=1, keepdim=True)
-
-
-def _median_squares(pyramid: list[torch.Tensor]) -> torch.Tensor:
-    """Median squared gradient of each image at each of L scales, shape (B, L)."""
-    levels = [level.flatten(1).square() for level in pyramid]
-    # Sorted, because the median of a dimension is not deterministic on every device.
-    return torch.stack([level.sort(dim=1).values[:, level.shape[1] // 2] for level in levels], dim=1)
 
 
 def _colour(images: torch.Tensor) -> torch.Tensor:
