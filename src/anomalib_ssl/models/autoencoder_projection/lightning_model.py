@@ -18,7 +18,7 @@ from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from anomalib_ssl.augmentations import LocalCorruption, Symmetries
+from anomalib_ssl.augmentations import BlendedPatch, LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
@@ -27,7 +27,6 @@ from anomalib_ssl.models.autoencoder_projection.loss import ProjectionLoss
 from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder, check_sides
 from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
-from anomalib_ssl.models.components import corrupt
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
@@ -161,10 +160,19 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         # In full precision, so that pixels outside the masks stay as they are.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images, _ = self.symmetries(images)
-            corrupted, masks = corrupt(images, self.corruption, self.blended)
+            corrupted, masks = self._corrupted(images)
         loss: torch.Tensor = self.loss(self.model(corrupted), images, masks)
         self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
         return loss
+
+    def _corrupted(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Corrupt images, a share of them by blended patches; masks (B, 1, H, W) show where."""
+        corrupted, masks = self.corruption(images)
+        if not self.blended:
+            return corrupted, masks
+        others, other_masks = BlendedPatch()(images)
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blended
+        return torch.where(chosen, others, corrupted), torch.where(chosen, other_masks, masks)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls along a cosine over the updates that will really be run."""

@@ -4,7 +4,6 @@
 """Network parts that several models share."""
 
 from anomalib_ssl.models.components.backbone import Backbone
-from anomalib_ssl.models.components.corrupted import corrupt
 from anomalib_ssl.models.components.dilation import Dilation, dilated, find_dilations
 from anomalib_ssl.models.components.feature_scoring import feature_evidence, feature_scorer
 from anomalib_ssl.models.components.head import build_head
@@ -17,7 +16,6 @@ __all__ = [
     "RestoringModel",
     "ScoredModel",
     "build_head",
-    "corrupt",
     "dilated",
     "feature_evidence",
     "feature_scorer",

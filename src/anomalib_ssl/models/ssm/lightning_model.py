@@ -19,7 +19,6 @@ from anomalib_ssl.augmentations import LocalCorruption
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Column, Inspection, scored_map
-from anomalib_ssl.models.components import corrupt
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import random_masks
@@ -51,8 +50,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
     loss and its weights but ``l2_weight``, the L2 penalty, the threshold (brought to our range of maps),
     ``refinement_ratio``, the size of a block and ``map_sigma``. This package's choices: ``l2_weight``, ``lr`` and its
     schedule, the image size, the budget and the batch size, the masked images of an update in one batch,
-    ``corruption``, ``blended``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and
-    what ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
+    ``corruption``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and what
+    ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
 
     Args:
         widths: Channels of the network's stages, from fine to coarse; each but the first halves the resolution. With
@@ -66,8 +65,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         mask_weight: Weight of the squared error of the restored masks.
         corruption: What is done to images before cells are hidden, while the clean image is asked for: what is seen of
             a defect shall not be copied. ``p=0`` for nothing, as in the code.
-        blended: Share of the images that get patches of others blended in instead, see
-            :class:`~anomalib_ssl.augmentations.BlendedPatch`; 0 for none, as in the code.
         refinement_passes: Number of passes of the refinement; 1 for none, 2 in the code.
         refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
         refinement_ratio: Share of such pixels above which a block, as large as the largest cell, is uncovered.
@@ -120,7 +117,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         l2_weight: float = 10.0,
         mask_weight: float = 1.0,
         corruption: LocalCorruption = LocalCorruption(p=0.6),
-        blended: float = 0.3,
         refinement_passes: int = 1,
         refinement_threshold: float = 0.0157,
         refinement_ratio: float = 0.8,
@@ -135,9 +131,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         super().__init__(**training)
         check_number("lr", lr, 1e-12)
         self.lr = lr
-        check_number("blended", blended, 0, 1)
         self.num_masks = num_masks
-        self.blended = blended
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.loss = SSMLoss(l2_weight, mask_weight)
         with self.drawing_weights():
@@ -169,7 +163,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         del args, kwargs
         images: torch.Tensor = batch.image  # type: ignore[assignment]
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            seen, _ = corrupt(images, self.corruption, self.blended)
+            seen, _ = self.corruption(images)
         size = (images.shape[-2], images.shape[-1])
         masks = random_masks(size, self.model.cells, self.num_masks, images.device)
         shown = masks.expand(-1, len(images), -1, -1, -1)
