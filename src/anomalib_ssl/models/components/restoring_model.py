@@ -14,7 +14,7 @@ from anomalib_ssl.models.components.scored_model import ScoredModel
 from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer, join
 
 PLACES = 32
-"""Features have so many places in a row, or less than twice as many: as those of a ResNet at 256 pixels."""
+"""No stage is looked at at twice as many places in a row: a ResNet at 256 pixels has so many."""
 
 DEFAULTS = ("pixels_all_max+normed_places_top", "all+normed_places")
 """Score and map that were best where they were measured (docs/results/scoring.md)."""
@@ -94,5 +94,4 @@ class RestoringModel(ScoredModel):
 
 
 def _joined(stages: Sequence[torch.Tensor]) -> torch.Tensor:
-    features = join(stages)
-    return F.avg_pool2d(features, max(min(features.shape[-2:]) // PLACES, 1))
+    return join([F.avg_pool2d(stage, max(min(stage.shape[-2:]) // PLACES, 1)) for stage in stages])
