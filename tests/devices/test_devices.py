@@ -72,4 +72,4 @@ def test_models_train_and_score_there(name, survey):
 def test_scores_are_waited_for_only_where_they_are_checked(name, survey):
     # Once a batch the mixin asks whether all scores are finite.
     found = survey["models"][name]
-    assert places(found["scoring"]) <= {"training/mixin.py"} | SCORING_WAITS.get(name, set())
+    assert places(found["scoring"]) <= {"training/evaluation.py"} | SCORING_WAITS.get(name, set())

@@ -4,13 +4,11 @@
 """The contract of this package's models: what all of them are told, and what all of them do."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
@@ -20,9 +18,8 @@ from torch import nn
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_ssl.checks import check_flag, check_number, check_size, check_whole
-from anomalib_ssl.inspection import Column, Inspection, scored_map
-from anomalib_ssl.scoring.exposure import Exposure
 from anomalib_ssl.training.budget import UpdateBudget
+from anomalib_ssl.training.evaluation import EvaluationMixin
 from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
 from anomalib_ssl.training.images.held_out import HeldOut
@@ -32,26 +29,14 @@ from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import check_no_normalize, check_precision, check_sync_batchnorm
 from anomalib_ssl.training.scoring_state import ScoringState
 
-if TYPE_CHECKING:
-    from anomalib.models import AnomalibModule
-
-    Base = AnomalibModule
-else:
-    Base = object
-
 MODEL = "anomalib_ssl_model"
 """Key of a checkpoint with the name of the model's class."""
-
-ONNX_OPSET = 18
-"""Operator set of exported graphs."""
 
 LEAST_IMAGES = 2
 """Fewer have no spread that scores could be compared with."""
 
-LOWER_RATE = "Train again with a lower learning rate."
 
-
-class SelfSupervisedMixin(Base):
+class SelfSupervisedMixin(EvaluationMixin):
     """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
 
     A model takes its own arguments and hands ``**training`` on to this constructor; then it draws its weights inside
@@ -85,7 +70,6 @@ class SelfSupervisedMixin(Base):
 
     Attributes:
         size: Height and width in pixels of the images that the model sees.
-        exports_map: Whether ONNX and OpenVINO graphs give the heat map besides the score.
         scoring_arguments: Names of the arguments that change how the trained network scores, and no training.
 
     Raises:
@@ -94,7 +78,6 @@ class SelfSupervisedMixin(Base):
     """
 
     ema_decay = 0.0
-    exports_map = True
     scoring_arguments: frozenset[str] = frozenset({"equal_exposure"})
 
     def __init__(
@@ -196,96 +179,9 @@ class SelfSupervisedMixin(Base):
         super().on_train_start()
         self.model.train()
 
-    @torch.no_grad()
-    def fit_statistics(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Estimate what scoring needs, in evaluation mode and full precision; modes are given back.
-
-        Args:
-            images: Clean training images in batches (B, C, H, W), values in [0, 1]. May be gone through repeatedly.
-            held_out: Clean images that were not trained on, likewise.
-
-        Raises:
-            ValueError: If there are too few, or what is estimated is not finite because training has diverged.
-        """
-        with self.scoring_mode():
-            exposure: Exposure = self.model.exposure  # type: ignore[assignment]
-            exposure.fit(images if self.equal_exposure else ())
-            self.model.fit(exposure.of(images), exposure.of(held_out))  # type: ignore[operator]
-        values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
-        if not torch.stack([value.isfinite().all() for value in values]).all():
-            msg = f"Weights or statistics of {type(self).__name__} are not finite: training has diverged. {LOWER_RATE}"
-            raise ValueError(msg)
-
     def held_out_images(self) -> Iterable[torch.Tensor]:
         """The images of the run that are not trained on, in batches (B, C, H, W) with values in [0, 1]."""
         return self._held_out.images(self.trainer, self)
-
-    @property
-    def held_out_metrics(self) -> Mapping[str, float]:
-        """How well planted defects are told from sound images, by name: ``image_AUROC`` and ``pixel_AUROC``.
-
-        Candidates that are joined are judged by default only.
-        """
-        scorer = getattr(self.model, "scorer", None)
-        if scorer is None or not scorer.judged_scores:
-            return {}
-        score, heat_map = scorer.chosen
-        found = {"image_AUROC": scorer.judged_scores.get(score), "pixel_AUROC": scorer.judged_maps.get(heat_map)}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def inspect(self, images: torch.Tensor) -> Inspection:
-        """Show what the model does inside; to be called in :meth:`scoring_mode` and without gradients.
-
-        Random numbers come from torch's global generators, as in training.
-
-        Args:
-            images: Shape (B, 3, H, W), values in [0, 1], on the model's device.
-
-        Returns:
-            Pictures and numbers: here the map and the score of each image; models show what is theirs.
-        """
-        scored = self.model(images)
-        numbers = [{"image": str(row), "score": score} for row, score in enumerate(scored.pred_score.tolist(), start=1)]
-        return Inspection([Column("input", images), scored_map(images, scored)], numbers)
-
-    @contextmanager
-    def scoring_mode(self) -> Iterator[None]:
-        """Evaluation mode in full precision: scores compare small distances, and exported models have it too."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.autocast(self.device.type, enabled=False):
-                yield
-        finally:
-            self.model.train(training)
-
-    def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a validation batch."""
-        del args, kwargs
-        return self._checked_score(batch)
-
-    def test_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a test batch."""
-        del args, kwargs
-        return self._checked_score(batch)
-
-    def predict_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a batch to predict."""
-        del args, kwargs
-        return self._checked_score(batch)
-
-    def score_batch(self, batch: Batch) -> Batch:
-        """Score a batch, in evaluation mode and full precision."""
-        return batch.update(**self.model(batch.image)._asdict())
-
-    def _checked_score(self, batch: Batch) -> Batch:
-        with torch.autocast(self.device.type, enabled=False):
-            scored = self.score_batch(batch)
-        found = [value for value in (scored.pred_score, scored.anomaly_map) if value is not None]
-        if not torch.stack([value.isfinite().all() for value in found]).all():
-            msg = f"{type(self).__name__} gives scores that are not finite: its training has diverged. {LOWER_RATE}"
-            raise ValueError(msg)
-        return scored
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint hold what scoring needs, and say of which model it is."""
@@ -294,16 +190,6 @@ class SelfSupervisedMixin(Base):
         trainer = getattr(self, "_trainer", None)
         if trainer is not None and self._scoring_state is not None:
             self._scoring_state.complete(trainer, self, checkpoint)
-
-    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
-        """Export to ONNX as anomalib does, also on the way to OpenVINO, of operator set 18 unless told otherwise.
-
-        PyTorch writes these models in 18. With anomalib's default, 14, it tries to convert them, prints a traceback and
-        leaves them in 18.
-        """
-        with nullcontext() if self.exports_map else _without_map(self.model):
-            path: Path = super().to_onnx(*args, **{"opset_version": ONNX_OPSET, **kwargs})
-        return path
 
     @property
     def progress_notes(self) -> Mapping[str, str]:
@@ -331,13 +217,3 @@ class SelfSupervisedMixin(Base):
             image_size: Height and width in pixels. Defaults to (256, 256).
         """
         return PreProcessor(transform=Compose([Resize(image_size or (256, 256), antialias=True)]))
-
-
-@contextmanager
-def _without_map(model: nn.Module) -> Iterator[None]:
-    """Let a model give scores alone; what only the map needs is no part of a graph that is traced meanwhile."""
-    handle = model.register_forward_hook(lambda _module, _inputs, output: output._replace(anomaly_map=None))
-    try:
-        yield
-    finally:
-        handle.remove()
