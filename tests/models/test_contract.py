@@ -41,7 +41,11 @@ SMALL = {
 """Arguments that make each model small enough for a test."""
 
 LEARNED = {
-    "AutoencoderProjection": (0, 150, {"lr": 3e-3, "corruption": {"fills": ["flat"]}, "widths": [8, 16, 32]}),
+    "AutoencoderProjection": (
+        0,
+        150,
+        {"lr": 3e-3, "corruption": {"fills": ["flat"]}, "widths": [8, 16, 32], "score": "pixels_both_max"},
+    ),
     "CutPaste": (1, 60, {"score": "density", "lr": 1e-2}),
     "CutPastePatch": (1, 40, {"lr": 1e-2}),
     "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"], "score": "distance_max"}),
