@@ -66,8 +66,12 @@ def _draw(curves: Curves, family: str, over: str) -> Figure:
             axes.set_ylim(-4, 104)
             axes.set_xlabel(ACROSS[over])
             axes.set_title(f"{family}, {model}" if len(models) > 1 else family, fontsize=9.5, loc="left")
-            axes.legend(frameon=False, fontsize=8, handlelength=1.6, loc="best")
         panels[0].set_ylabel("found, %")
+        handles, names = panels[0].get_legend_handles_labels()
+        # Outside: there is no free corner in all plots, and points would hide behind it.
+        figure.legend(
+            handles, names, frameon=False, fontsize=8, handletextpad=0.2, loc="outside lower center", ncols=len(names)
+        )
     return figure
 
 
