@@ -4,6 +4,7 @@
 """From YAML to jobs."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from anomalib.pipelines.components.utils import get_iterator_from_grid_dict
@@ -199,3 +200,11 @@ def test_start_weights_are_told_only_where_they_are_known(entry, pretrained):
     data = {"class_path": "MVTecAD"}
     assert build(Specification(entry, data)).pretrained is pretrained
     assert build(Specification(entry, data, pretrained=True)).pretrained is True
+
+
+def test_a_budget_in_updates_validates_at_its_end_alone(configuration):
+    first = specifications(configuration["benchmark"])[0]
+    trainer = first.with_updates(700).trainer
+    assert (trainer["check_val_every_n_epoch"], trainer["val_check_interval"]) == (None, 700)
+    told = replace(first, trainer={"val_check_interval": 0.5})
+    assert told.with_updates(700).trainer == {"val_check_interval": 0.5}

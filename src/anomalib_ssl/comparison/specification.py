@@ -125,8 +125,14 @@ class Specification:
         return replace(self, model={**self.model, "init_args": kept})
 
     def with_updates(self, updates: int) -> "Specification":
-        """The same with another budget in updates."""
-        return replace(self, model={**self.model, "init_args": {**self.model_args, "max_updates": updates}})
+        """The same with another budget in updates, and where nothing is said of validations, with one at its end.
+
+        Each fits the statistics of scores anew, and only the last weights are tested.
+        """
+        at_the_end = {"check_val_every_n_epoch": None, "val_check_interval": updates}
+        trainer = {**self.trainer, **({} if at_the_end.keys() & self.trainer.keys() else at_the_end)}
+        model = {**self.model, "init_args": {**self.model_args, "max_updates": updates}}
+        return replace(self, model=model, trainer=trainer)
 
 
 def specifications(
