@@ -161,7 +161,7 @@ def test_a_share_of_the_images_gets_blended_patches(share):
     images = torch.linspace(0.1, 0.9, 40).view(40, 1, 1, 1).expand(40, 3, 32, 32).contiguous()
     model = AutoencoderProjection(**SMALL, corruption=LocalCorruption(p=0), blended=share)
     torch.manual_seed(0)
-    corrupted, masks = model._corrupted(images)
+    images, corrupted, masks = model.augment(images)
     touched = masks.flatten(1).any(dim=1).float().mean()
     assert touched == pytest.approx(share, abs=0.25)
     assert share in (touched, 0.5)

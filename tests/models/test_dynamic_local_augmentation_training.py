@@ -70,7 +70,7 @@ def test_losses_rates_and_spread_are_logged(tmp_path, mvtec_root):
 def test_branches_that_do_not_count_are_left_out(tmp_path, mvtec_root):
     recorder = Recorder()
     model = DynamicLocalAugmentation(**SMALL, max_updates=2, dense_weight=0.0, local_weight=0.0)
-    views = model.training_views(rand_images(2, 3, 32, 32))
+    views = model.augment(rand_images(2, 3, 32, 32))
     assert views.masks is None
     assert len(views.images) == 4
     assert not any("dense_head" in name or "negative_head" in name for name in model.state_dict())
@@ -93,7 +93,7 @@ def test_training_learns_to_tell_augmented_images(arguments, learned):
     torch.manual_seed(0)
     values = []
     for _ in range(40):
-        views = model.training_views(images)
+        views = model.augment(images)
         terms = model.loss(model.model(views.images), views)
         optimizer.zero_grad()
         terms.total.backward()
@@ -109,7 +109,7 @@ def test_views_and_negatives_of_training():
     images[2] = 0
     model = DynamicLocalAugmentation(**SMALL | {"image_size": 64}, local={"region": [64, 64]})
     torch.manual_seed(0)
-    views = model.training_views(images)
+    views = model.augment(images)
     first, second, negatives = views.images.chunk(3)
     assert not torch.equal(first, second)
     changed = (negatives != first).any(dim=1)
@@ -122,7 +122,7 @@ def test_views_and_negatives_of_training():
         assert 14 <= int(cols[-1] - cols[0]) + 1 <= 16
     # What is given in pixels as they are is not scaled either.
     model.local = LocalAugmentation((16, 16), reference_size=None)
-    assert model.training_views(images).images.shape == views.images.shape
+    assert model.augment(images).images.shape == views.images.shape
 
 
 def test_held_out_images_are_measured_after_statistics(tmp_path, mvtec_root, monkeypatch):
@@ -215,7 +215,7 @@ def test_a_pre_processor_that_crops():
     cropping = PreProcessor(Compose([Resize((256, 256)), CenterCrop(224)]))
     model = DynamicLocalAugmentation(**SMALL | {"image_size": 256}, pre_processor=cropping, views={"crop": 1.0})
     assert model.size == (224, 224)
-    assert model.training_views(rand_images(1, 3, 224, 224)).images.shape == (3, 3, 224, 224)
+    assert model.augment(rand_images(2, 3, 224, 224)).images.shape == (6, 3, 224, 224)
     assert model.model.distance.shapes[0] == (32, 56, 56)
 
 
@@ -223,7 +223,7 @@ def test_a_pre_processor_that_crops():
 def test_gradients_on_a_gpu_are_the_same_each_time():
     torch.manual_seed(0)
     model = DynamicLocalAugmentation(**SMALL | {"image_size": 160}, mc_samples=0).cuda()
-    views = model.training_views(rand_images(4, 3, 160, 160).cuda())
+    views = model.augment(rand_images(4, 3, 160, 160).cuda())
     gradients = []
     torch.use_deterministic_algorithms(True)
     try:

@@ -25,10 +25,10 @@ def test_number_of_parameters_is_that_of_the_authors_network():
     assert parameters(network.image_head) + parameters(network.mask_head) == 2_308
 
 
-@pytest.fixture
-def network():
+@pytest.fixture(params=[1, 2], ids="patch_size={}".format)
+def network(request):
     torch.manual_seed(0)
-    return ConditionalAutoencoder((4, 6, 8, 8, 8)).eval()
+    return ConditionalAutoencoder((4, 6, 8, 8, 8)[: 6 - request.param], request.param).eval()
 
 
 def rand_input(height=32, width=48):
@@ -43,6 +43,20 @@ def test_restores_images_and_masks_within_the_range_of_tanh(network):
     assert masks.shape == (2, 1, 32, 48)
     assert images.abs().max() < 1
     assert network.stride == 16
+
+
+def test_patches_leave_a_quarter_of_the_positions_and_keep_the_pixels_in_place():
+    torch.manual_seed(0)
+    network = ConditionalAutoencoder((4, 6), patch_size=2).eval()
+    images, masks = rand_input()
+    assert [stage.shape[-2:] for stage in network.encode(images)] == [(16, 24), (8, 12)]
+    nn.init.zeros_(network.image_head.weight)
+    with torch.no_grad():
+        network.image_head.bias.copy_(torch.linspace(-1, 1, 12))
+    restored = network.restore(images, masks)
+    torch.testing.assert_close(
+        restored, network.image_head.bias.view(3, 2, 2).repeat(1, 16, 24).tanh().expand(2, -1, -1, -1)
+    )
 
 
 def test_image_alone_is_the_image_of_both(network):
@@ -90,3 +104,8 @@ def test_every_parameter_is_trained(network):
 def test_bad_widths_are_named(widths):
     with pytest.raises(ValueError, match="widths"):
         ConditionalAutoencoder(widths)
+
+
+def test_bad_patch_size_is_named():
+    with pytest.raises(ValueError, match="patch_size"):
+        ConditionalAutoencoder((4, 8), patch_size=0)

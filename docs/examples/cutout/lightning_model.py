@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from torch.nn import functional as F  # noqa: N812
 
@@ -52,16 +51,15 @@ class CutoutNet(SelfSupervisedMixin, AnomalibModule):
         with self.drawing_weights():
             self.model: CutoutModel = CutoutModel(backbone, score, heat_map, self.size)
 
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Tell a batch of normal images from the same with rectangles."""
-        del args, kwargs
-        images: torch.Tensor = batch.image  # type: ignore[assignment]
-        cut, _ = self.rectangle(images)
-        logits = self.model(torch.cat([images, cut])).float()
-        labels = torch.arange(2, device=logits.device).repeat_interleave(len(images)).float()
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
-        return loss
+    def augment(self, images: torch.Tensor) -> torch.Tensor:
+        """Images, then the same with rectangles."""
+        return torch.cat([images, self.rectangle(images)[0]])
+
+    def losses(self, augmented: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Tell the one from the other."""
+        logits = self.model(augmented).float()
+        labels = torch.arange(2, device=logits.device).repeat_interleave(len(augmented) // 2).float()
+        return {"loss": F.binary_cross_entropy_with_logits(logits, labels)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""

@@ -3,12 +3,14 @@
 
 """The contract of this package's models: what all of them are told, and what all of them do."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from anomalib import LearningType
+from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
@@ -42,7 +44,8 @@ class SelfSupervisedMixin(EvaluationMixin):
     A model takes its own arguments and hands ``**training`` on to this constructor; then it draws its weights inside
     :meth:`drawing_weights` and assigns its torch model to ``self.model``. That model has ``fit(images, held_out)``,
     which estimates what scoring needs, and an ``exposure`` through which it sees what it scores; it gives an
-    ``InferenceBatch`` in evaluation mode. Besides, a model implements ``training_step`` and ``configure_optimizers``.
+    ``InferenceBatch`` in evaluation mode. Besides, a model implements :meth:`augment`, :meth:`losses` and
+    ``configure_optimizers``.
 
     Every model of the package names ``AnomalibModule`` among its own bases, because anomalib lists only its direct
     subclasses; hence a mixin rather than a common base class.
@@ -158,8 +161,8 @@ class SelfSupervisedMixin(EvaluationMixin):
         """Refuse what cannot be trained on, or scored in, before it starts.
 
         Raises:
-            ValueError: If the Trainer's precision or ``sync_batchnorm`` does not work, the pre-processor normalises, or
-                there are too few training images.
+            ValueError: If the Trainer's precision or ``sync_batchnorm`` does not work, the pre-processor normalises,
+                there are too few training images, or augmentations cannot take their size.
         """
         check_precision(self.trainer)
         if stage != "fit":
@@ -173,6 +176,55 @@ class SelfSupervisedMixin(EvaluationMixin):
                 "compare an image with the spread of the normal ones."
             )
             raise ValueError(msg)
+        if self.input_size is not None:
+            # The run's random numbers stay as they are.
+            with torch.random.fork_rng(devices=[]):
+                self.try_augmentations(torch.zeros(2, 3, *self.input_size))
+
+    def try_augmentations(self, images: torch.Tensor) -> None:
+        """Augment images of the run's size before training starts: augmentations refuse sizes that they cannot take.
+
+        Args:
+            images: Shape (B, 3, H, W), on the CPU.
+        """
+        self._augmented(images)
+
+    @abstractmethod
+    def augment(self, images: torch.Tensor) -> Any:
+        """Make what is trained on of a batch of normal images; without gradients, in full precision.
+
+        Args:
+            images: Shape (B, 3, H, W), values in [0, 1].
+
+        Returns:
+            What :meth:`losses` takes.
+        """
+
+    @abstractmethod
+    def losses(self, augmented: Any) -> Mapping[str, torch.Tensor]:
+        """Give augmented images to the torch model, and compare what comes of them with what shall come of them.
+
+        Args:
+            augmented: What :meth:`augment` returned.
+
+        Returns:
+            ``loss``, which is minimised, and what shall be logged besides: scalars by name.
+        """
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Augment a batch of normal images, log what :meth:`losses` says of it as ``train_...``, return its loss."""
+        del args, kwargs
+        images: torch.Tensor = batch.image  # type: ignore[assignment]
+        losses = self.losses(self._augmented(images))
+        for name, value in losses.items():
+            self.log(f"train_{name}", value, prog_bar=name == "loss", batch_size=len(images))
+        return losses["loss"]
+
+    @torch.no_grad()
+    def _augmented(self, images: torch.Tensor) -> Any:
+        # In full precision, so that pixels that are not to be changed stay as they are.
+        with torch.autocast(images.device.type, enabled=False):
+            return self.augment(images)
 
     def on_train_start(self) -> None:
         """Train in training mode, also a model that was scored with before: Lightning leaves modes as they are."""

@@ -14,20 +14,28 @@ def cosine_factor(update: int, total: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(update, total) / max(total, 1)))
 
 
-def cosine_schedule(optimizer: Optimizer, total: int) -> LambdaLR:
-    """Decay the learning rate to zero along one half cosine, stepped once per update.
+def cosine_schedule(optimizer: Optimizer, total: int, final: float = 0.0, warmup: int = 0) -> LambdaLR:
+    """Decay the learning rate along one half cosine, stepped once per update.
 
     The rate is a function of the update alone, so a resumed run goes on where it stopped, and one that is resumed with
     a larger budget follows the longer cosine.
 
     Args:
         optimizer: The optimiser whose rate is scheduled.
-        total: Number of updates until zero, at least 1.
+        total: Number of updates until the end, at least 1.
+        final: Share of the rate that is left at the end.
+        warmup: Number of updates before that over which the rate rises linearly.
 
     Returns:
         The scheduler.
     """
-    return LambdaLR(optimizer, lambda update: cosine_factor(update, total))
+
+    def factor(update: int) -> float:
+        if update < warmup:
+            return (update + 1) / (warmup + 1)
+        return final + (1 - final) * cosine_factor(update - warmup, max(total - warmup, 1))
+
+    return LambdaLR(optimizer, factor)
 
 
 def fine_tuning_schedule(optimizer: Optimizer, total: int, head_updates: int, factors: tuple[float, float]) -> LambdaLR:

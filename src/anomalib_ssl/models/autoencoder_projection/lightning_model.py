@@ -9,14 +9,13 @@ Bauer, Nakajima and Müller, "Self-Supervised Autoencoders for Visual Anomaly De
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_ssl.augmentations import BlendedPatch, LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
@@ -30,7 +29,7 @@ from anomalib_ssl.models.autoencoder_projection.visualizer import Reconstruction
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.schedule import cosine_factor
+from anomalib_ssl.training.schedule import cosine_schedule
 
 WARMUP_UPDATES = 500
 """Updates over which the learning rate rises from zero, a tenth of the run at most."""
@@ -43,6 +42,20 @@ WEIGHT_DECAY = 1e-5
 
 GRADIENT_CLIP = 1.0
 """Largest norm of the gradient."""
+
+
+class CorruptedImages(NamedTuple):
+    """What an update of AutoencoderProjection is given.
+
+    Attributes:
+        images: Normal images (B, 3, H, W), values in [0, 1].
+        corrupted: The same, corrupted.
+        masks: Where, boolean, (B, 1, H, W).
+    """
+
+    images: torch.Tensor
+    corrupted: torch.Tensor
+    masks: torch.Tensor
 
 
 class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
@@ -145,48 +158,27 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         """The autoencoder; statistics of the scores are fitted to it."""
         return self.model.autoencoder
 
-    def setup(self, stage: str) -> None:
-        """Refuse images that cannot be corrupted or turned before training starts."""
-        super().setup(stage)
-        if stage == "fit":
-            # Sampling checks the sizes; a generator of its own leaves the run's random numbers alone.
-            for augmentation in (self.symmetries, self.corruption):
-                augmentation.sample((2, 3, *self.size), generator=torch.Generator())
-
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Restore a batch of normal images from corrupted ones."""
-        del args, kwargs
-        images: torch.Tensor = batch.image  # type: ignore[assignment]
-        # In full precision, so that pixels outside the masks stay as they are.
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            images, _ = self.symmetries(images)
-            corrupted, masks = self._corrupted(images)
-        loss: torch.Tensor = self.loss(self.model(corrupted), images, masks)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
-        return loss
-
-    def _corrupted(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Corrupt images, a share of them by blended patches; masks (B, 1, H, W) show where."""
+    def augment(self, images: torch.Tensor) -> CorruptedImages:
+        """Turn images and corrupt them, a share of them by blended patches."""
+        images, _ = self.symmetries(images)
         corrupted, masks = self.corruption(images)
-        if not self.blended:
-            return corrupted, masks
-        others, other_masks = BlendedPatch()(images)
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blended
-        return torch.where(chosen, others, corrupted), torch.where(chosen, other_masks, masks)
+        if self.blended:
+            others, other_masks = BlendedPatch()(images)
+            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blended
+            corrupted, masks = torch.where(chosen, others, corrupted), torch.where(chosen, other_masks, masks)
+        return CorruptedImages(images, corrupted, masks)
+
+    def losses(self, augmented: CorruptedImages) -> dict[str, torch.Tensor]:
+        """Restore normal images from corrupted ones."""
+        images, corrupted, masks = augmented
+        return {"loss": self.loss(self.model(corrupted), images, masks)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls along a cosine over the updates that will really be run."""
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
         total = total_updates(self.trainer)
-        warmup = min(WARMUP_UPDATES, total // 10)
-        final = FINAL_LR / self.lr
-
-        def factor(update: int) -> float:
-            if update < warmup:
-                return (update + 1) / (warmup + 1)
-            return final + (1 - final) * cosine_factor(update - warmup, max(total - warmup, 1))
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        schedule = cosine_schedule(optimizer, total, FINAL_LR / self.lr, min(WARMUP_UPDATES, total // 10))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,

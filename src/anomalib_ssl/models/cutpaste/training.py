@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from anomalib.data import Batch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
@@ -130,27 +129,24 @@ class CutPasteTraining(SelfSupervisedMixin):
         )
 
     def setup(self, stage: str) -> None:
-        """Refuse data that cannot be trained on, images smaller than a scar among them, before training starts."""
+        """Let processes do without gradients of a frozen backbone."""
         super().setup(stage)
         several = getattr(self.trainer.strategy, "_ddp_kwargs", None)
         if self.freeze_updates > 0 and several is not None:
             # The frozen backbone has no gradients that processes could wait for.
             several.setdefault("find_unused_parameters", True)
-        if stage == "fit" and self.input_size is not None:
-            # Sampling checks the sizes; a generator of its own leaves the run's random numbers alone.
-            self.views(torch.zeros(1, 3, *self.input_size), torch.Generator())
 
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Classify the views of a batch of normal images, each network views of its own."""
-        del args, kwargs
-        images: torch.Tensor = batch.image  # type: ignore[assignment]
-        self.model.backbone_frozen = self.trainer.global_step < self.freeze_updates
+    def augment(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make views of images and their labels, for each network views of its own."""
         made = [self.views(images) for _ in range(self.num_members)]
         views, labels = made[0] if len(made) == 1 else map(torch.cat, zip(*made, strict=True))
-        loss = self.loss(self.model(views).float(), labels)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
-        # The mean over all networks' views; each shall learn as from the mean over its own.
-        return loss * self.num_members
+        return views, labels
+
+    def losses(self, augmented: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Classify views, and sum over the networks: each shall learn as from the mean over its own views."""
+        views, labels = augmented
+        self.model.backbone_frozen = self.trainer.global_step < self.freeze_updates
+        return {"loss": self.loss(self.model(views).float(), labels) * self.num_members}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The learning rate is decayed to zero along a cosine over the updates that will really be run."""

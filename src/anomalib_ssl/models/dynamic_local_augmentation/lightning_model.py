@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -168,52 +167,35 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             )
         self._monitor = CollapseMonitor()
 
-    def setup(self, stage: str) -> None:
-        """Refuse data that cannot be trained on before training starts."""
-        super().setup(stage)
-        if stage == "fit":
-            # Sampling checks the sizes.
-            with torch.random.fork_rng(devices=[]):
-                self.training_views(torch.zeros(2, 3, *self.size))
-
     def on_train_start(self) -> None:
         """Watch for a collapse from here on."""
         super().on_train_start()
         self._monitor = CollapseMonitor()
 
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Compare views of a batch of normal images with each other and with their augmented counterparts."""
-        del args, kwargs
-        images: torch.Tensor = batch.image  # type: ignore[assignment]
+    def augment(self, images: torch.Tensor) -> TrainingViews:
+        """Make two views of each image, and a locally augmented version of the first."""
         if len(images) == 1:
             # Batch norm cannot do with a single image.
             images = images.repeat(2, 1, 1, 1)
-        views = self.training_views(images)
-        embeddings = self.model(views.images)
-        terms = self.loss(embeddings, views)
+        first, second = self.views(images), self.views(images)
+        if not self.model.augments:
+            return TrainingViews(torch.cat([first, second]), None)
+        local = self.local
+        if local.reference_size is not None:
+            # A view is a part of the image, not a smaller one.
+            share = min(first.shape[-2:]) / min(images.shape[-2:])
+            local = replace(local, reference_size=local.reference_size * share)
+        negatives, masks = local(first)
+        return TrainingViews(torch.cat([first, second, negatives]), masks)
+
+    def losses(self, augmented: TrainingViews) -> dict[str, torch.Tensor]:
+        """Compare views of normal images with each other and with their augmented counterparts."""
+        embeddings = self.model(augmented.images)
+        terms = self.loss(embeddings, augmented)
         spreading = spread(embeddings.global_.projected)
         self._monitor.update(spreading)
-        self.log("train_loss", terms.total, prog_bar=True, batch_size=len(images))
-        parts = {f"train_{name}_loss": part for name, part in terms.parts.items()}
-        self.log_dict({**parts, "train_projection_spread": spreading}, batch_size=len(images))
-        total: torch.Tensor = terms.total
-        return total
-
-    @torch.no_grad()
-    def training_views(self, images: torch.Tensor) -> TrainingViews:
-        """Make two views of each of the images (B, 3, H, W) in [0, 1], and a locally augmented version of the first."""
-        # In full precision, so that pixels outside of the rectangles stay as they are.
-        with torch.autocast(images.device.type, enabled=False):
-            first, second = self.views(images), self.views(images)
-            if not self.model.augments:
-                return TrainingViews(torch.cat([first, second]), None)
-            local = self.local
-            if local.reference_size is not None:
-                # A view is a part of the image, not a smaller one.
-                share = min(first.shape[-2:]) / min(images.shape[-2:])
-                local = replace(local, reference_size=local.reference_size * share)
-            negatives, masks = local(first)
-            return TrainingViews(torch.cat([first, second, negatives]), masks)
+        parts = {f"{name}_loss": part for name, part in terms.parts.items()}
+        return {"loss": terms.total, **parts, "projection_spread": spreading}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD, its rate in proportion to the images per update, decayed to zero along a cosine."""
@@ -237,7 +219,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show what training compares, and how far each stage is from normal."""
-        return inspection.inspect(self.model, self.training_views(images), images)
+        return inspection.inspect(self.model, self.augment(images), images)
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
         """Export to ONNX, also on the way to OpenVINO.

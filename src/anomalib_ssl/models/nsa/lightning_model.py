@@ -13,11 +13,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn import functional as F  # noqa: N812
-from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_ssl.augmentations import BlendedPatch, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
@@ -31,7 +29,7 @@ from anomalib_ssl.scoring import NotFittedError
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.images.clean import CleanTrainingImages
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.schedule import cosine_factor
+from anomalib_ssl.training.schedule import cosine_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -137,13 +135,9 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
             raise NotFittedError(msg)
         return task_of(replace(self.traits, **self.given), self.patch, self.symmetries, self.label)
 
-    def setup(self, stage: str) -> None:
-        """Refuse images that cannot be turned before training starts."""
-        super().setup(stage)
-        if stage == "fit":
-            symmetries = from_mapping(Symmetries, self.symmetries or {}, "symmetries")
-            # Sampling checks the sizes; a generator of its own leaves the run's random numbers alone.
-            symmetries.sample((2, 3, *self.size), generator=torch.Generator())
+    def try_augmentations(self, images: torch.Tensor) -> None:
+        """Turn images of the run's size; what else is done to them is known once training begins."""
+        from_mapping(Symmetries, self.symmetries or {}, "symmetries")(images)
 
     def on_train_start(self) -> None:
         """Learn from the clean training images what the product is like."""
@@ -152,26 +146,20 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         self.traits = image_traits(CleanTrainingImages(self.trainer, self.pre_processor, self.device))
         logger.info("The training images look like %s, so that NSA learns %s.", self.traits, self.task)
 
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Find the defects that are blended into a batch of normal images."""
-        del args, kwargs
-        images: torch.Tensor = batch.image  # type: ignore[assignment]
-        # In full precision, since labels tell changes of a grey level.
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            blended, _, labels = self.task(images)
-        loss = F.binary_cross_entropy_with_logits(self.model(blended).float(), labels)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(images))
-        return loss
+    def augment(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Blend defects into images; with their masks, and labels of how much each pixel is changed."""
+        return self.task(images)
+
+    def losses(self, augmented: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Find the defects that are blended in."""
+        blended, _, labels = augmented
+        return {"loss": F.binary_cross_entropy_with_logits(self.model(blended).float(), labels)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam; the rate falls along a cosine over the updates that will really be run."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr)
-        total, final = total_updates(self.trainer), FINAL_LR / self.lr
-
-        def factor(update: int) -> float:
-            return final + (1 - final) * cosine_factor(update, total)
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        schedule = cosine_schedule(optimizer, total_updates(self.trainer), FINAL_LR / self.lr)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show defects as they are blended in in training, their labels, and what the network finds of them."""

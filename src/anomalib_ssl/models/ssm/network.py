@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_wholes
+from anomalib_ssl.checks import check_whole, check_wholes
 
 
 class ConditionalAutoencoder(nn.Module):
@@ -22,12 +22,14 @@ class ConditionalAutoencoder(nn.Module):
     Args:
         widths: Channels of the encoder's stages, from fine to coarse; each but the first halves the resolution. At
             least two.
+        patch_size: Side in pixels of the patches that images are cut into, their pixels being channels of the first
+            stage: 2 leaves a quarter of the positions, and so about a quarter of the time. 1 in the authors' code.
 
     Attributes:
         stride: What the sides of images must be multiples of.
 
     Raises:
-        ValueError: If there are fewer than two widths or one is below 1.
+        ValueError: If there are fewer than two widths, or one or ``patch_size`` is below 1.
 
     Example:
         >>> import torch
@@ -37,12 +39,14 @@ class ConditionalAutoencoder(nn.Module):
         [(2, 3, 16, 16), (2, 1, 16, 16)]
     """
 
-    def __init__(self, widths: Sequence[int] = (64, 128, 256, 512, 512)) -> None:
+    def __init__(self, widths: Sequence[int] = (64, 128, 256, 512, 512), patch_size: int = 1) -> None:
         super().__init__()
         check_wholes("widths", widths, 1, least=2)
+        check_whole("patch_size", patch_size, 1)
         fine, coarse = widths[:-1], widths[1:]
-        self.stride = 2 ** len(coarse)
-        self.encoder = nn.ModuleList([encoder_stage(3, widths[0], halve=False)])
+        self.patch_size, pixels = patch_size, patch_size**2
+        self.stride = patch_size * 2 ** len(coarse)
+        self.encoder = nn.ModuleList([encoder_stage(3 * pixels, widths[0], halve=False)])
         self.encoder.extend(
             encoder_stage(before, after, halve=True) for before, after in zip(fine, coarse, strict=True)
         )
@@ -50,8 +54,8 @@ class ConditionalAutoencoder(nn.Module):
             DecoderStage(before, after) for before, after in zip(coarse[::-1], fine[::-1], strict=True)
         )
         self.attention = nn.ModuleList(MaskAttention(width) for width in widths[::-1])
-        self.image_head = nn.Conv2d(widths[0], 3, 3, padding=1)
-        self.mask_head = nn.Conv2d(widths[0], 1, 3, padding=1)
+        self.image_head = nn.Conv2d(widths[0], 3 * pixels, 3, padding=1)
+        self.mask_head = nn.Conv2d(widths[0], pixels, 3, padding=1)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,12 +69,12 @@ class ConditionalAutoencoder(nn.Module):
             Restored images (B, 3, H, W) and restored masks (B, 1, H, W), both in (-1, 1).
         """
         features = self.features(images, masks)
-        return self.image_head(features).tanh(), self.mask_head(features).tanh()
+        image, mask = self.image_head(features), self.mask_head(features)
+        return F.pixel_shuffle(image, self.patch_size).tanh(), F.pixel_shuffle(mask, self.patch_size).tanh()
 
     def restore(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Restore masked images (B, 3, H, W) of masks (B, 1, H, W), without the head for masks."""
-        restored: torch.Tensor = self.image_head(self.features(images, masks)).tanh()
-        return restored
+        return F.pixel_shuffle(self.image_head(self.features(images, masks)), self.patch_size).tanh()
 
     def features(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute the decoder's last features (B, C, H, W), the mask attended to."""
@@ -82,6 +86,7 @@ class ConditionalAutoencoder(nn.Module):
 
     def encode(self, images: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Compute the encoder's stages for images (B, 3, H, W), or the first few: (B, C, h, w) each, fine to coarse."""
+        images = F.pixel_unshuffle(images, self.patch_size)
         if self.training:
             images = images.contiguous(memory_format=torch.channels_last)
         stages = []

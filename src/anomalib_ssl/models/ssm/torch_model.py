@@ -33,6 +33,7 @@ class SSMModel(RestoringModel):
             every cell size and of 8.
         widths: Channels of the network's stages; see :class:`~anomalib_ssl.models.ssm.network.ConditionalAutoencoder`.
         cell_sizes: Sides of the hidden cells in pixels of an image whose shorter side is 256, one for each scale.
+        patch_size: Side in pixels of the patches whose pixels are channels, likewise.
         score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
         heat_map: Candidate for maps, or ``auto``.
         **refinement: Further arguments of :class:`~anomalib_ssl.models.ssm.refinement.ProgressiveRefinement`.
@@ -59,12 +60,13 @@ class SSMModel(RestoringModel):
         size: tuple[int, int] = (256, 256),
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         cell_sizes: Sequence[int] = (4, 8, 16),
+        patch_size: int = 1,
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
         **refinement: Any,
     ) -> None:
         super().__init__()
-        self.network = ConditionalAutoencoder(widths)
+        self.network = ConditionalAutoencoder(widths, patch_size)
         check_sides(size, self.network.stride)
         self.cells = scaled_cells(cell_sizes, size)
         self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
@@ -116,7 +118,8 @@ class SSMModel(RestoringModel):
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Compute the middle stages of images (B, 3, H, W) in [0, 1] of which nothing is hidden."""
-        return self.network.encode(images, count=4)[1:]
+        stages = self.network.encode(images, count=4)
+        return [stage for stage in stages if 2 <= images.shape[-1] // stage.shape[-1] <= 8]
 
     @torch.no_grad()
     def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:
