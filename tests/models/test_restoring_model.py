@@ -54,7 +54,7 @@ def test_only_what_is_asked_for_is_computed():
     assert "features" not in model.evidence(images, frozenset(ERRORS))
     assert model.calls == {"restore": 1, "encode": 1}
     stages = model.encode(images)
-    both = model.evidence(images, frozenset({"both", "features"}), 0.5 * images, stages)
+    both = model.compare(images, frozenset({"both", "features"}), 0.5 * images, stages)
     assert model.calls == {"restore": 1, "encode": 2}
     torch.testing.assert_close(both["plain"], model.evidence(images, frozenset({"plain"}))["plain"])
 

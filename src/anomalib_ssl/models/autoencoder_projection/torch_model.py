@@ -3,7 +3,6 @@
 
 """Anomaly scores from what an autoencoder changes in an image."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,21 +73,13 @@ class AutoencoderProjectionModel(RestoringModel):
         """Give reconstructions (B, 3, H, W) of images of equal exposure, and what :meth:`score_images` says of them."""
         stages = self.autoencoder.encode(images)
         restored = self.autoencoder.decode(stages[-1])
-        return restored, self.scorer(images, lambda images, names: self.evidence(images, names, restored, stages))
+        return restored, self.scorer(images, lambda images, names: self.compare(images, names, restored, stages))
 
-    def evidence(
-        self,
-        images: torch.Tensor,
-        names: frozenset[str],
-        restored: torch.Tensor | None = None,
-        stages: Sequence[torch.Tensor] | None = None,
-    ) -> Evidence:
+    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Reconstruct images (B, 3, H, W) in [0, 1] and compare them; the encoder runs once for all evidence."""
-        if stages is None:
-            stages = self.autoencoder.encode(images)
-        if restored is None and names & ERRORS.keys():
-            restored = self.autoencoder.decode(stages[-1])
-        return super().evidence(images, names, restored, stages)
+        stages = self.autoencoder.encode(images)
+        restored = self.autoencoder.decode(stages[-1]) if names & ERRORS.keys() else None
+        return self.compare(images, names, restored, stages)
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstruct images (B, 3, H, W) in [0, 1]."""

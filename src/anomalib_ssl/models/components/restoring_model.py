@@ -64,26 +64,31 @@ class RestoringModel(ScoredModel):
         kinds = {**dict.fromkeys(own, 1), **ERRORS}
         self.scorer = error_scorer(kinds, size, score, heat_map, DEFAULTS, (FEATURES, (channels, height, width)))
 
-    def evidence(
+    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
+        """Compare images (B, 3, H, W) in [0, 1] with what is restored of them, and encode them, if that is wanted."""
+        restored = self.restore(images) if names & ERRORS.keys() else None
+        return self.compare(images, names, restored, self.encode(images) if FEATURES in names else None)
+
+    def compare(
         self,
         images: torch.Tensor,
         names: frozenset[str],
-        restored: torch.Tensor | None = None,
-        stages: Sequence[torch.Tensor] | None = None,
+        restored: torch.Tensor | None,
+        stages: Sequence[torch.Tensor] | None,
     ) -> Evidence:
-        """Compare images (B, 3, H, W) in [0, 1] with what is restored of them, and encode them.
+        """Give evidence of images that were restored and encoded.
 
         Args:
             images: Shape (B, 3, H, W), values in [0, 1].
             names: What is wanted; more may be given.
-            restored: What :meth:`restore` gave, if that is known already.
-            stages: What :meth:`encode` gave, likewise.
+            restored: What :meth:`restore` gave; without it there is no evidence of errors.
+            stages: What :meth:`encode` gave; without it there are no features.
         """
         evidence: dict[str, torch.Tensor] = {}
-        if names & ERRORS.keys():
-            evidence |= self.errors(images, self.restore(images) if restored is None else restored, names)
-        if FEATURES in names:
-            evidence[FEATURES] = _joined(self.encode(images) if stages is None else stages)
+        if restored is not None:
+            evidence |= self.errors(images, restored, names)
+        if stages is not None:
+            evidence[FEATURES] = _joined(stages)
         return evidence
 
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:

@@ -10,6 +10,7 @@ import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ssl.models.components import RestoringModel
+from anomalib_ssl.models.components.feature_scoring import FEATURES
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.models.ssm.masking import scaled_cells
 from anomalib_ssl.models.ssm.network import ConditionalAutoencoder
@@ -98,18 +99,13 @@ class SSMModel(RestoringModel):
         restored: tuple[torch.Tensor, torch.Tensor] = self.network(images, masks)
         return restored
 
-    def evidence(
-        self,
-        images: torch.Tensor,
-        names: frozenset[str],
-        restored: torch.Tensor | None = None,
-        stages: Sequence[torch.Tensor] | None = None,
-    ) -> Evidence:
+    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Restore and encode images (B, 3, H, W) in [0, 1]; refined only where that is wanted."""
         if REFINED not in names:
-            return super().evidence(images, names, restored, stages)
+            return super().evidence(images, names)
         first, *others = self.refinement.passes(images, self.network.restore)
-        evidence = super().evidence(images, names, first.restored.mean(dim=0), stages)
+        stages = self.encode(images) if FEATURES in names else None
+        evidence = self.compare(images, names, first.restored.mean(dim=0), stages)
         return {REFINED: [first, *others][-1].anomaly_map, **evidence}
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
