@@ -155,19 +155,6 @@ def test_targets_are_clean_and_inputs_corrupted_inside_the_masks(p):
     assert masks.flatten(1).any(dim=1).float().mean() == p
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_share_of_the_images_gets_blended_patches(share):
-    # Each image has one colour, and nothing is corrupted otherwise: what changes comes of another image.
-    images = torch.linspace(0.1, 0.9, 40).view(40, 1, 1, 1).expand(40, 3, 32, 32).contiguous()
-    model = AutoencoderProjection(**SMALL, corruption=LocalCorruption(p=0), blended=share)
-    torch.manual_seed(0)
-    images, corrupted, masks = model.augment(images)
-    touched = masks.flatten(1).any(dim=1).float().mean()
-    assert touched == pytest.approx(share, abs=0.25)
-    assert share in (touched, 0.5)
-    assert torch.equal(torch.where(masks, images, corrupted), images)
-
-
 @pytest.mark.parametrize("error_range", [0.25, 1.0])
 def test_pictures_show_reconstruction_and_error(error_range, monkeypatch):
     monkeypatch.setattr(visualizer, "ERROR_RANGE", error_range)

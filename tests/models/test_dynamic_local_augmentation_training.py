@@ -107,7 +107,7 @@ def test_training_learns_to_tell_augmented_images(arguments, learned):
 def test_views_and_negatives_of_training():
     images = rand_images(6, 3, 64, 64)
     images[2] = 0
-    model = DynamicLocalAugmentation(**SMALL | {"image_size": 64}, local={"region": [64, 64]})
+    model = DynamicLocalAugmentation(**SMALL | {"image_size": 64}, local={"region": [64, 64]}, blended=0.0)
     torch.manual_seed(0)
     views = model.augment(images)
     first, second, negatives = views.images.chunk(3)
@@ -217,6 +217,21 @@ def test_a_pre_processor_that_crops():
     assert model.size == (224, 224)
     assert model.augment(rand_images(2, 3, 224, 224)).images.shape == (6, 3, 224, 224)
     assert model.model.distance.shapes[0] == (32, 56, 56)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_negatives_gets_blended_patches(share):
+    # Each image has one colour, which a permutation leaves alone: what changes comes of another image.
+    images = torch.linspace(0.1, 0.9, 40).view(40, 1, 1, 1).expand(40, 3, 32, 32).contiguous()
+    arguments = {"views": {"crop": 1.0}, "local": {"operations": ["permutation"]}, "blended": share}
+    model = DynamicLocalAugmentation(**SMALL | arguments)
+    torch.manual_seed(0)
+    views = model.augment(images)
+    first, _, negatives = views.images.chunk(3)
+    touched = views.masks.flatten(1).any(dim=1).float().mean()
+    assert touched == pytest.approx(share, abs=0.25)
+    assert share in (touched, 0.5)
+    assert torch.equal(torch.where(views.masks, first, negatives), first)
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ from anomalib.models import AnomalibModule
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
-from anomalib_ssl.augmentations import BlendedPatch, LocalCorruption, Symmetries
+from anomalib_ssl.augmentations import LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
@@ -86,8 +86,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
             themselves. It is less at the start.
         masked_weight: Weight of the mean error where images were corrupted; that of the mean elsewhere is the rest.
         corruption: How training images are corrupted.
-        blended: Share of the training images that get patches of other images blended in instead, see
-            :class:`~anomalib_ssl.augmentations.BlendedPatch`. Beyond the paper.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, several joined by
             ``+``, or ``auto`` for what tells defects planted in held-out images best. What scored best where it was
@@ -125,7 +123,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         ema_decay: float = 0.999,
         masked_weight: float = 0.1,
         corruption: LocalCorruption = LocalCorruption(),
-        blended: float = 0.0,
         symmetries: Symmetries = Symmetries(),
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
@@ -135,10 +132,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         check_sides("image_size", self.size)
         check_number("lr", lr, FINAL_LR)
         check_number("ema_decay", ema_decay, 0, 0.99999)
-        check_number("blended", blended, 0, 1)
         self.lr = lr
         self.ema_decay = ema_decay
-        self.blended = blended
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
         self.symmetries = from_mapping(Symmetries, symmetries, "symmetries")
         self.loss = ProjectionLoss(masked_weight)
@@ -159,14 +154,9 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         return self.model.autoencoder
 
     def augment(self, images: torch.Tensor) -> CorruptedImages:
-        """Turn images and corrupt them, a share of them by blended patches."""
+        """Turn images and corrupt them."""
         images, _ = self.symmetries(images)
-        corrupted, masks = self.corruption(images)
-        if self.blended:
-            others, other_masks = BlendedPatch()(images)
-            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blended
-            corrupted, masks = torch.where(chosen, others, corrupted), torch.where(chosen, other_masks, masks)
-        return CorruptedImages(images, corrupted, masks)
+        return CorruptedImages(images, *self.corruption(images))
 
     def losses(self, augmented: CorruptedImages) -> dict[str, torch.Tensor]:
         """Restore normal images from corrupted ones."""

@@ -17,7 +17,7 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
-from anomalib_ssl.augmentations import LocalAugmentation
+from anomalib_ssl.augmentations import BlendedPatch, LocalAugmentation
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
@@ -70,6 +70,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             (docs/results/dynamic_local_augmentation.md).
         views: How the views are made.
         local: How the negatives are made. Sizes in pixels are those of the image, of which a view is a part.
+        blended: Share of the images whose negative has patches of other images blended in instead, see
+            :class:`~anomalib_ssl.augmentations.BlendedPatch`; this package's choice.
         score_layers: Stages that are scored.
         mc_samples: Number of passes with dropout that the variance is taken over; 0 for no uncertainty.
         mc_masks: ``fixed`` for the same masks at each call, which can be exported, or ``random`` for literal
@@ -127,6 +129,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         local_weight: float = 1.0,
         views: GlobalViews = GlobalViews(),
         local: LocalAugmentation = LocalAugmentation(),
+        blended: float = 0.5,
         score_layers: Sequence[str] = ("layer1", "layer2", "layer3"),
         mc_samples: int = 10,
         mc_masks: Literal["fixed", "random"] = "fixed",
@@ -141,9 +144,11 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         super().__init__(max_updates=max_updates, **training)
         check_number("lr", lr, 1e-12)
         check_number("weight_decay", weight_decay, 0)
+        check_number("blended", blended, 0, 1)
         self.lr = lr
         self.weight_decay = weight_decay
         self.mc_masks = mc_masks
+        self.blended = blended
         self.views = from_mapping(GlobalViews, views, "views")
         self.local = from_mapping(LocalAugmentation, local, "local")
         self.loss = ContrastiveLoss(dense_weight, negative_weight, local_weight)
@@ -186,6 +191,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             share = min(first.shape[-2:]) / min(images.shape[-2:])
             local = replace(local, reference_size=local.reference_size * share)
         negatives, masks = local(first)
+        if self.blended > 0:
+            others, other_masks = BlendedPatch()(first)
+            chosen = torch.rand(len(first), 1, 1, 1, device=first.device) < self.blended
+            negatives, masks = torch.where(chosen, others, negatives), torch.where(chosen, other_masks, masks)
         return TrainingViews(torch.cat([first, second, negatives]), masks)
 
     def losses(self, augmented: TrainingViews) -> dict[str, torch.Tensor]:
