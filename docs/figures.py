@@ -27,7 +27,7 @@ MODELS = {
         {"image_size": 64, "max_updates": 60, "crop_size": 32, "window_size": 32, "stride": 4},
     ),
     "NSA": ("tile", {"image_size": 64, "max_updates": 200}),
-    "SSM": ("wood", {"image_size": 64, "max_updates": 100, "widths": [16, 32, 64, 64]}),
+    "SSM": ("wood", {"image_size": 64, "max_updates": 400, "widths": [16, 32, 64, 64], "patch_size": 2}),
     "AutoencoderProjection": ("metal", {"image_size": 64, "max_updates": 200, "widths": [16, 32, 64]}),
     "DynamicLocalAugmentation": ("fabric", {"image_size": 64, "max_updates": 60}),
     "STSSAD": ("leather", {"image_size": 64, "max_updates": 60, "unlabeled_source": "test"}),
