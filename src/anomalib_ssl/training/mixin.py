@@ -3,7 +3,6 @@
 
 """The contract of this package's models: what all of them are told, and what all of them do."""
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -189,7 +188,6 @@ class SelfSupervisedMixin(EvaluationMixin):
         """
         self._augmented(images)
 
-    @abstractmethod
     def augment(self, images: torch.Tensor) -> Any:
         """Make what is trained on of a batch of normal images; without gradients, in full precision.
 
@@ -197,10 +195,10 @@ class SelfSupervisedMixin(EvaluationMixin):
             images: Shape (B, 3, H, W), values in [0, 1].
 
         Returns:
-            What :meth:`losses` takes.
+            What :meth:`losses` takes: the images, unless a model says otherwise.
         """
+        return images
 
-    @abstractmethod
     def losses(self, augmented: Any) -> Mapping[str, torch.Tensor]:
         """Give augmented images to the torch model, and compare what comes of them with what shall come of them.
 
@@ -210,6 +208,8 @@ class SelfSupervisedMixin(EvaluationMixin):
         Returns:
             ``loss``, which is minimised, and what shall be logged besides: scalars by name.
         """
+        msg = f"{type(self).__name__} has neither losses nor a training_step of its own."
+        raise NotImplementedError(msg)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Augment a batch of normal images, log what :meth:`losses` says of it as ``train_...``, return its loss."""
