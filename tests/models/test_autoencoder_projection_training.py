@@ -186,7 +186,6 @@ def test_pictures_show_reconstruction_and_error(error_range, monkeypatch):
         ({"held_out_share": 0.6}, "held_out_share"),
         ({"masked_weight": 1.1}, "masked_weight"),
         ({"corruption": {"p": 1.1}}, "corruption: p"),
-        ({"blended": 1.5}, "blended"),
         ({"corruption": {"colour": 1}}, "corruption must hold .* got 'colour'"),
         ({"symmetries": {"flips": ["diagonal"]}}, "symmetries: flips"),
         ({"heat_map": "yes"}, "heat_map"),

@@ -257,6 +257,7 @@ def test_gradients_on_a_gpu_are_the_same_each_time():
     [
         ({"lr": 0.0}, "lr"),
         ({"weight_decay": -1.0}, "weight_decay"),
+        ({"blended": 1.5}, "blended"),
         ({"dense_weight": -1.0}, "dense_weight"),
         ({"negative_weight": -1.0}, "negative_weight"),
         ({"views": {"kind": "strong"}}, "views: kind"),
