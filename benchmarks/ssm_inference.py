@@ -29,16 +29,12 @@ from anomalib_ssl.models.ssm.refinement import Restore
 
 REFERENCE = "2 passes"
 TWO = {"refinement_passes": 2}
-BFLOAT16 = {"inference_precision": "bfloat16"}
 BOARDS = {"initial_masks": "checkerboard"}
 # Under the names that the model itself has for them; it makes one pass unless told otherwise.
 WAYS: dict[str, dict[str, Any]] = {
     REFERENCE: TWO,
-    "2 passes, bfloat16": TWO | BFLOAT16,
     "2 passes, checkerboards": TWO | BOARDS,
-    "2 passes, checkerboards, bfloat16": TWO | BOARDS | BFLOAT16,
     "1 pass": {},
-    "1 pass, bfloat16": BFLOAT16,
     "1 pass, checkerboards": BOARDS,
     "3 passes": {"refinement_passes": 3},
 }

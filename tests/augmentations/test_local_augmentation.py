@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from kornia.augmentation import AugmentationSequential
-from scipy import ndimage, stats
+from scipy import ndimage
 from torchvision.transforms.v2 import functional as tv
 
 from anomalib_ssl.augmentations import KorniaAugmentation, LocalAugmentation, dynamic_weights
@@ -71,7 +71,7 @@ def jittered(crop, parameters, sample):
 
 def separate(images, parameters, augment):
     """Images changed in each way by itself (K, B, C, H, W), and the weights (B, K) of the ways."""
-    alone = [replace(augment, operations=(name,), combine="blend", min_change=0) for name in augment.operations]
+    alone = [replace(augment, operations=(name,), min_change=0) for name in augment.operations]
     results = torch.stack([one.apply(images, parameters)[0] for one in alone])
     return results, augment.changes(images, parameters).weights
 
@@ -121,28 +121,12 @@ def test_blend_is_the_weighted_mean_inside_and_nothing_outside():
     assert ((blended != images) & masks).flatten(1).any(dim=1).all()
 
 
-def test_sample_is_the_result_of_one_operation_drawn_by_weight():
-    images = rand_images(1, 3, 32, 32).expand(4000, -1, -1, -1)
-    augment = LocalAugmentation(combine="sample", tries=1, operations=("jitter", "permutation", "grayscale"))
-    parameters = draw(augment, images)
-    fixed = {
-        name: value if name in ("order", "sides", "patience") else value[:1].expand(4000, *value.shape[1:])
-        for name, value in parameters.items()
-    }
-    results, weights = separate(images[:1], {name: value[:1] for name, value in fixed.items()}, augment)
-    drawn, _ = augment.apply(images, fixed)
-    counts = torch.stack([(drawn == result[0]).flatten(1).all(dim=1).sum() for result in results]).numpy()
-    assert counts.sum() == 4000
-    assert stats.chisquare(counts, weights[0].double().numpy() / weights[0].sum().item() * 4000).pvalue > 1e-3
-
-
 def test_grey_images_give_no_weight_to_the_loss_of_colour():
     images = rand_images(8, 1, 64, 64).expand(-1, 3, -1, -1)
     changes = LocalAugmentation().changes(images, draw(LocalAugmentation(), images))
     assert (changes.weights[:, 3] < 1e-9).all()
     torch.testing.assert_close(changes.weights.sum(dim=1), torch.ones(8))
-    drawn = LocalAugmentation(combine="sample")
-    assert drawn(images)[1].flatten(1).any(dim=1).all()
+    assert LocalAugmentation()(images)[1].flatten(1).any(dim=1).all()
 
 
 def test_static_weights_are_equal():
@@ -161,11 +145,10 @@ def test_no_change_at_all_gives_equal_weights_not_none():
     torch.testing.assert_close(shares, torch.tensor([[0.25, 0.75]]))
 
 
-@pytest.mark.parametrize("combine", ["blend", "sample"])
 @pytest.mark.parametrize("weighting", ["dynamic", "static"])
-def test_images_without_anything_to_change_stay_as_they_are(combine, weighting):
+def test_images_without_anything_to_change_stay_as_they_are(weighting):
     images = torch.stack([torch.zeros(3, 64, 64), rand_images(3, 64, 64), torch.full((3, 64, 64), 0.005)])
-    augment = LocalAugmentation(combine=combine, weighting=weighting, operations=OPERATIONS[:3])
+    augment = LocalAugmentation(weighting=weighting, operations=OPERATIONS[:3])
     changed, masks = augment(images, torch.Generator().manual_seed(0))
     assert torch.equal(changed[[0, 2]], images[[0, 2]])
     assert masks.flatten(1).any(dim=1).tolist() == [False, True, False]
@@ -227,11 +210,10 @@ def test_no_cell_stays_and_every_order_occurs():
     assert degrees.max() <= 330
 
 
-@pytest.mark.parametrize("combine", ["blend", "sample"])
-def test_parameters_replay_a_call(combine):
+def test_parameters_replay_a_call():
     images = rand_images(5, 3, 64, 64)
     images[2] = 0
-    augment = LocalAugmentation(combine=combine)
+    augment = LocalAugmentation()
     parameters = draw(augment, images)
     changed, masks = augment.apply(images, parameters)
     again, again_masks = augment.apply(images, parameters)
@@ -274,7 +256,6 @@ def test_grey_tensors_of_one_channel():
         ({"operations": ("rotation", "rotation")}, "operations"),
         ({"operations": ("flip",)}, "operations"),
         ({"weighting": "softmax"}, "weighting"),
-        ({"combine": "loss"}, "combine"),
         ({"least_angle": 200}, "least_angle"),
         ({"jitter": (0.1, 0.1)}, "jitter"),
         ({"jitter": (0.1, 0.1, 0.1, 0.6)}, "jitter"),

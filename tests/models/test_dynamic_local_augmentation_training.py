@@ -79,7 +79,7 @@ def test_branches_that_do_not_count_are_left_out(tmp_path, mvtec_root):
 
 
 IMAGES = {"negative_weight": 0.5, "local_weight": 0.0}
-OTHERWISE = {"views": GlobalViews("simsiam"), "local": LocalAugmentation(combine="sample", weighting="static")}
+OTHERWISE = {"views": GlobalViews(crop=1.0), "local": LocalAugmentation(weighting="static")}
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,14 @@ def test_augmentations_from_mappings():
     model = get_model(
         "dynamic_local_augmentation",
         **SMALL,
-        views={"kind": "simsiam", "crop": 1.0},
+        views={"crop": 1.0},
         local={"region": [40, 60], "operations": ["rotation", "jitter"]},
     )
-    assert model.views == GlobalViews("simsiam", crop=1.0)
+    assert model.views == GlobalViews(crop=1.0)
     assert model.local == LocalAugmentation((40, 60), operations=("rotation", "jitter"))
-    assert dict(model.hparams["views"]) == {"kind": "simsiam", "crop": 1.0}
+    assert dict(model.hparams["views"]) == {"crop": 1.0}
     given = DynamicLocalAugmentation(**SMALL, views=GlobalViews(shift=8))
-    assert given.hparams["views"] == {"kind": "mild", "crop": 0.875, "shift": 8}
+    assert given.hparams["views"] == {"crop": 0.875, "shift": 8}
 
 
 def test_a_pre_processor_that_crops():
@@ -260,7 +260,7 @@ def test_gradients_on_a_gpu_are_the_same_each_time():
         ({"blended": 1.5}, "blended"),
         ({"dense_weight": -1.0}, "dense_weight"),
         ({"negative_weight": -1.0}, "negative_weight"),
-        ({"views": {"kind": "strong"}}, "views: kind"),
+        ({"views": {"crop": 2}}, "views: crop"),
         ({"views": {"crops": 0.5}}, "views .*'crops'"),
         ({"local": {"region": (80, 50)}}, "local: region"),
         ({"held_out_share": 0.9}, "held_out_share"),

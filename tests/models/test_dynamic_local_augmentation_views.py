@@ -21,34 +21,23 @@ def coordinate_images(batch, height, width):
     return torch.stack([rows, cols, torch.zeros_like(rows)], dim=1)
 
 
-@pytest.mark.parametrize("kind", ["mild", "simsiam"])
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (56, 56)), ((64, 96), (56, 80))])
-def test_views_are_upright_parts_of_the_image(kind, size, expected, monkeypatch):
-    monkeypatch.setattr(views, "_recolored", lambda images, *args: images)
+def test_views_are_upright_parts_of_the_image(size, expected, monkeypatch):
+    monkeypatch.setattr(views, "_recolored", lambda images: images)
     torch.manual_seed(0)
-    seen = GlobalViews(kind)(coordinate_images(40, *size))
+    seen = GlobalViews()(coordinate_images(40, *size))
     assert seen.shape == (40, 3, *expected)
-    # Away from the border rows and columns of the image go by in steady steps.
+    # Rows and columns of the image go by one by one.
     inner = 512 * seen[..., 4:-4, 4:-4]
-    down, right = inner[:, 0].diff(dim=1), inner[:, 1].diff(dim=2)
-    for steps in (down, right):
-        step = steps.mean(dim=(1, 2), keepdim=True)
-        torch.testing.assert_close(steps, step.expand_as(steps), atol=0.02, rtol=0)
-    assert float(inner[:, 0].diff(dim=2).abs().max()) < 0.02
-    if kind == "mild":
-        torch.testing.assert_close(down, torch.ones_like(down), atol=1e-3, rtol=0)
-        torch.testing.assert_close(right, torch.ones_like(right), atol=1e-3, rtol=0)
-    else:
-        share = (down * right.abs().mean(dim=(1, 2)).view(-1, 1, 1)).mean(dim=(1, 2)) * expected[0] * expected[1]
-        assert 0.19 * size[0] * size[1] < float(share.min())
-        assert float(share.max()) < 1.01 * size[0] * size[1]
-        assert 5 < int((right.mean(dim=(1, 2)) < 0).sum()) < 35
+    for steps in (inner[:, 0].diff(dim=1), inner[:, 1].diff(dim=2)):
+        torch.testing.assert_close(steps, torch.ones_like(steps), atol=1e-3, rtol=0)
+    assert float(inner[:, 0].diff(dim=2).abs().max()) < 1e-3
     places = inner[:, :2, 0, 0]
     assert len(places.round().unique(dim=0)) > 10
 
 
 def test_shifted_views_mirror_the_border(monkeypatch):
-    monkeypatch.setattr(views, "_recolored", lambda images, *args: images)
+    monkeypatch.setattr(views, "_recolored", lambda images: images)
     torch.manual_seed(0)
     # Pixels of an image of 256: four of one of 64.
     seen = (512 * GlobalViews(crop=1.0, shift=16)(coordinate_images(100, 64, 64))[:, 0, :, 0]).floor()
@@ -58,21 +47,21 @@ def test_shifted_views_mirror_the_border(monkeypatch):
     assert set(seen[:, 63].tolist()) == {59, 60, 61, 62, 63}
 
 
-def test_mild_views_change_little_and_simsiam_views_much():
+def test_views_change_little():
     images = rand_images(64, 3, 32, 32)
     torch.manual_seed(0)
-    mild = GlobalViews(crop=1.0)(images)
-    assert 0 < float((mild - images).abs().mean()) < 0.06
-    strong = GlobalViews("simsiam", crop=1.0)(images)
-    gray = ((strong[:, 0] - strong[:, 1]).abs().flatten(1).amax(dim=1) < 1e-5).float().mean()
-    assert 0.05 < float(gray) < 0.4
-    assert float(strong.min()) >= 0
-    assert float(strong.max()) <= 1
+    seen = GlobalViews(crop=1.0)(images)
+    changes = (seen - images).abs().mean(dim=(1, 2, 3))
+    assert float(changes.mean()) < 0.06
+    # Jitter spares a fifth, blur four fifths.
+    assert 2 <= int((changes < 1e-6).sum()) <= 24
+    assert float(seen.min()) >= 0
+    assert float(seen.max()) <= 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [({"kind": "strong"}, "kind"), ({"crop": 0.1}, "crop"), ({"shift": -1}, "shift"), ({"shift": 256}, "shift")],
+    [({"crop": 0.1}, "crop"), ({"shift": -1}, "shift"), ({"shift": 256}, "shift")],
 )
 def test_bad_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):

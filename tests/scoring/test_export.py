@@ -29,7 +29,7 @@ class DenseScoring(nn.Module):
     def __init__(self):
         super().__init__()
         self.network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.shared = GaussianDensity(8, ridge=1e-3)
+        self.shared = GaussianDensity(8)
         self.located = LocatedGaussianDensity(8, grid_size(SIZE, WINDOW_SIZE, STRIDE), dims=5)
 
     def features(self, images):

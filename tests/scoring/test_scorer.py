@@ -235,7 +235,7 @@ def features(images, names):
 
 
 def feature_scorer(**arguments):
-    density = GaussianDensity(6, "ledoit_wolf", l2_normalize=False)
+    density = GaussianDensity(6, l2_normalize=False)
     maps = {"places": Places("places", (6, 4, 4)), "gradcam": GradCam("places", density)}
     for part in maps.values():
         part.sigma = 2.0

@@ -29,7 +29,7 @@ class CutoutModel(ScoredModel):
         super().__init__()
         self.backbone = Backbone(backbone)
         self.head = nn.Linear(self.backbone.num_features, 1)
-        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map, gde_shrinkage="ridge", map_sigma=4.0)
+        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Give logits (B,) in training mode, scores and maps in evaluation mode, of images (B, 3, H, W) in [0, 1]."""

@@ -5,64 +5,44 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 
-from anomalib_ssl.checks import check_choice, check_number
 from anomalib_ssl.scoring.density import Density
 from anomalib_ssl.scoring.moments import Moments
 
 logger = logging.getLogger(__name__)
 
-SHRINKAGES = ("ridge", "ledoit_wolf")
-"""Names of the covariance estimators."""
+LEAST_VARIANCE = 1e-6
+"""Least variance of any direction, and the least share of the mean one: features may be all alike."""
 
 
-def fit_gaussian(
-    features: torch.Tensor, shrinkage: str = "ridge", ridge: float = 1e-6
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Estimate a Gaussian in float64.
+def fit_gaussian(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimate a Gaussian in float64, its covariance as Ledoit and Wolf do.
 
     Args:
         features: Shape (N, D), N of at least 2.
-        shrinkage: ``ridge`` adds ``ridge`` to the diagonal of the maximum likelihood covariance; ``ledoit_wolf`` blends
-            it with a scaled identity, see :meth:`Moments.ledoit_wolf_shrinkage`.
-        ridge: The value added; the least that ``ledoit_wolf`` adds.
 
     Returns:
         The mean (D,), and the whitening matrix (D, D): the inverse of the covariance's Cholesky factor, so that the
         squared length of a whitened deviation is its squared Mahalanobis distance.
 
     Raises:
-        ValueError: If there are fewer than 2 features, any is not finite, or the ridge is lost beside their variance.
+        ValueError: If there are fewer than 2 features, or any is not finite.
     """
-    return estimate_gaussian(Moments(features.shape[-1], features.device).update(features), shrinkage, ridge)
+    return estimate_gaussian(Moments(features.shape[-1], features.device).update(features))
 
 
-def estimate_gaussian(
-    moments: Moments, shrinkage: str = "ridge", ridge: float = 1e-6
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Estimate a Gaussian from moments; arguments, result and errors are those of :func:`fit_gaussian`."""
-    check_choice("shrinkage", shrinkage, SHRINKAGES)
+def estimate_gaussian(moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimate a Gaussian from moments; result and errors are those of :func:`fit_gaussian`."""
     moments.require_samples()
     covariance = moments.covariance()
+    weight = moments.ledoit_wolf_shrinkage()
+    mean_variance = covariance.trace() / moments.num_features
+    # The estimated weight is zero for two samples, and for features that are all alike there is no variance.
+    diagonal = (weight.clamp(min=LEAST_VARIANCE) * mean_variance).clamp(min=LEAST_VARIANCE)
     identity = torch.eye(moments.num_features, dtype=torch.float64, device=moments.device)
-    if shrinkage == "ridge":
-        covariance = covariance + ridge * identity
-    else:
-        weight = moments.ledoit_wolf_shrinkage()
-        mean_variance = covariance.trace() / moments.num_features
-        # The estimated weight is zero for two samples, and for features that are all alike there is no variance.
-        diagonal = (weight * mean_variance).clamp(min=ridge)
-        covariance = (1 - weight) * covariance + diagonal * identity
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if failed.any():
-        msg = (
-            f"The covariance of features with a mean variance of {covariance.diagonal().mean():.3g} is too close to "
-            f"singular for ridge={ridge:g}: raise it, scale features to unit length or use shrinkage='ledoit_wolf'."
-        )
-        raise ValueError(msg)
+    factor = torch.linalg.cholesky((1 - weight) * covariance + diagonal * identity)
     return moments.mean, torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
@@ -70,19 +50,15 @@ class GaussianDensity(Density):
     """Anomaly score from one Gaussian over the features of normal images.
 
     The score is the negative log-density up to a constant, half the squared Mahalanobis distance (Li et al., CVPR 2021,
-    equation 2). Scaling features to unit length first, and the ridge of 1e-6, follow the same group's one-class code
-    (deep_representation_one_class); the paper names neither.
+    equation 2). Scaling features to unit length first follows the same group's one-class code
+    (deep_representation_one_class), which adds 1e-6 to the variances where this has Ledoit and Wolf's estimate; the
+    paper names neither, and the two scored alike (docs/results/cutpaste.md).
 
     Mean and whitening matrix are buffers: they travel with the state dict and into exported graphs.
 
     Args:
         num_features: Length D of a feature.
-        shrinkage: Covariance estimator, ``ridge`` or ``ledoit_wolf``.
         l2_normalize: Whether features are scaled to unit length.
-        ridge: Value added to the diagonal by the estimator ``ridge``, above 0; the least that ``ledoit_wolf`` adds.
-
-    Raises:
-        ValueError: If an argument is outside its limits.
 
     Example:
         >>> import torch
@@ -95,18 +71,8 @@ class GaussianDensity(Density):
     mean: torch.Tensor
     whitening: torch.Tensor
 
-    def __init__(
-        self,
-        num_features: int,
-        shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
-        l2_normalize: bool = True,
-        ridge: float = 1e-6,
-    ) -> None:
+    def __init__(self, num_features: int, l2_normalize: bool = True) -> None:
         super().__init__(l2_normalize)
-        check_choice("shrinkage", shrinkage, SHRINKAGES)
-        check_number("ridge", ridge, 1e-12)
-        self.shrinkage = shrinkage
-        self.ridge = ridge
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("whitening", torch.zeros(num_features, num_features))
 
@@ -127,12 +93,11 @@ class GaussianDensity(Density):
         moments = self._moments(batches, num_features)
         if moments.count <= num_features:
             logger.info(
-                "%d normal samples for %d features: their covariance is singular and is made invertible by %s.",
+                "%d normal samples for %d features: their covariance is singular, but for its shrinkage.",
                 moments.count,
                 num_features,
-                f"a ridge of {self.ridge:g}" if self.shrinkage == "ridge" else "Ledoit-Wolf shrinkage",
             )
-        mean, whitening = estimate_gaussian(moments, self.shrinkage, self.ridge)
+        mean, whitening = estimate_gaussian(moments)
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
         self._set_fitted(moments.count)

@@ -16,7 +16,7 @@ class Moments:
         sum |y - d|^4 = sum q^2 - 4 d'sum(q y) + 4 d'sum(y y')d + 2 |d|^2 sum q - 3 N |d|^4
 
     The products are float64 too. In float32 they would take half the time but err by some 2e-7 of the largest
-    eigenvalue, which for features of unit length can come near the usual ridge of 1e-6.
+    eigenvalue, which for features of unit length can come near the least variance of 1e-6.
 
     Args:
         num_features: Length D of a feature.

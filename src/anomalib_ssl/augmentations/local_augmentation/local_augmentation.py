@@ -78,8 +78,6 @@ class LocalAugmentation(Augmentation):
             as it is.
         operations: ``rotation``, ``jitter``, ``permutation`` and ``grayscale``; those in use.
         weighting: ``dynamic``, or ``static`` for equal weights.
-        combine: ``blend`` for the weighted mean of what the operations give, or ``sample`` for the result of one of
-            them, drawn with its weight as probability.
         least_angle: Rotations by less than this many degrees, either way, do not occur. In [0, 180].
         jitter: Strengths of the jitter's brightness, contrast, saturation (in [0, 1]) and hue (in [0, 0.5]).
         grid: Number of cells that the permutation exchanges along each side, 2 or more.
@@ -105,7 +103,6 @@ class LocalAugmentation(Augmentation):
     reference_size: float | None = 256
     operations: Sequence[str] = OPERATIONS
     weighting: Literal["dynamic", "static"] = "dynamic"
-    combine: Literal["blend", "sample"] = "blend"
     least_angle: float = 30.0
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
     grid: int = 2
@@ -120,7 +117,6 @@ class LocalAugmentation(Augmentation):
             check_number("reference_size", self.reference_size, 1)
         check_choices("operations", self.operations, OPERATIONS)
         check_choice("weighting", self.weighting, ("dynamic", "static"))
-        check_choice("combine", self.combine, ("blend", "sample"))
         check_number("least_angle", self.least_angle, 0, 180)
         if not (isinstance(self.jitter, tuple) and len(self.jitter) == 4):
             msg = f"jitter must hold four strengths, got {self.jitter!r}."
@@ -141,7 +137,7 @@ class LocalAugmentation(Augmentation):
 
         Returns:
             ``top``, ``left``, ``height`` and ``width`` (B, ``tries``) of the rectangles in pixels; on the host
-            ``sides`` (1, 2), which no rectangle exceeds; ``patience`` (B, K), by which ``sample`` chooses; and what
+            ``sides`` (1, 2), which no rectangle exceeds; and what
             :func:`~anomalib_ssl.augmentations.local_augmentation.operations.sample_operations` draws.
 
         Raises:
@@ -159,14 +155,12 @@ class LocalAugmentation(Augmentation):
         height, width = (integers(min(low, side), side, size, device, generator) for side in sides)
         free = torch.stack([image[0] - height, image[1] - width])
         top, left = integers_up_to(free, generator)
-        race = torch.empty(shape[0], len(self.operations), device=device).exponential_(generator=generator)
         return {
             "top": top,
             "left": left,
             "height": height,
             "width": width,
             "sides": torch.tensor([sides], device="cpu"),
-            "patience": race,
             **sample_operations(
                 tuple(self.operations), shape[0], self.least_angle, self.jitter, self.grid, device, generator
             ),
@@ -179,9 +173,9 @@ class LocalAugmentation(Augmentation):
         for block, own in self._blocks(images, parameters):
             placed = self._place(images[block], own)
             changes = self._changes(images[block], placed)
-            values, changed = self._combine(changes, placed)
+            changed = ((changes.changes >= self.min_change) & (changes.weights > 0)).any(dim=1)
             inside = changes.inside & changed.view(-1, 1, 1)
-            values = torch.where(inside, values, changes.pixels)
+            values = torch.where(inside, _weighted(changes), changes.pixels)
             Paste(changes.index, from_unit(values, images.dtype)).write_(result[block])
             Paste(changes.index, inside).write_(masks[block])
         return result, masks
@@ -239,16 +233,6 @@ class LocalAugmentation(Augmentation):
         weights = dynamic_weights(changes) if self.weighting == "dynamic" else torch.full_like(changes, 1 / len(values))
         return LocalChanges(window.index(size[1]), window.inside, pixels, values, changes, weights)
 
-    def _combine(self, changes: LocalChanges, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels (B, C, L) of the rectangles as they shall be, and whether an image is changed, (B,)."""
-        weights = changes.weights
-        if self.combine == "sample":
-            weights = _drawn(weights, parameters["patience"])
-        result = changes.values[0] * weights[:, 0].view(-1, 1, 1)
-        for number, values in enumerate(changes.values[1:], start=1):
-            result = torch.addcmul(result, values, weights[:, number].view(-1, 1, 1))
-        return result, ((changes.changes >= self.min_change) & (weights > 0)).any(dim=1)
-
     def _blocks(self, images: torch.Tensor, parameters: Parameters) -> Iterator[tuple[slice, Parameters]]:
         """Go through the batch in parts whose intermediate results a CPU keeps in its caches."""
         height, width = _sides(parameters)
@@ -276,11 +260,10 @@ def _mean_square(differences: torch.Tensor, window: Window) -> torch.Tensor:
     return squares.sum(dim=(1, 2)) / squares.shape[1]
 
 
-def _drawn(weights: torch.Tensor, patience: torch.Tensor) -> torch.Tensor:
-    """Draw one operation an image with its weight as probability, one-hot (B, K).
-
-    Of exponential waiting times with rates w_k the k-th is the shortest with probability w_k; one of rate 0 never is.
-    """
-    patience = patience.to(weights.dtype).clamp(min=torch.finfo(weights.dtype).tiny)
-    drawn = (weights / patience).argmax(dim=1, keepdim=True)
-    return torch.zeros_like(weights).scatter_(1, drawn, 1.0)
+def _weighted(changes: LocalChanges) -> torch.Tensor:
+    """Weighted mean (B, C, L) of what the operations give."""
+    weights = changes.weights.view(*changes.weights.shape, 1, 1)
+    result = changes.values[0] * weights[:, 0]
+    for number, values in enumerate(changes.values[1:], start=1):
+        result = torch.addcmul(result, values, weights[:, number])
+    return result

@@ -4,7 +4,6 @@
 """Scores of models that learn features: one Gaussian of pooled ones, one at each place of three stages."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 
@@ -15,14 +14,15 @@ from anomalib_ssl.scoring.scorer import POOLED
 FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""
 
+MAP_SIGMA = 4.0
+"""Gaussian smoothing of maps of features, in pixels."""
+
 
 def feature_scorer(
     backbone: Backbone,
     image_size: tuple[int, int],
     score: str,
     heat_map: str,
-    gde_shrinkage: Literal["ridge", "ledoit_wolf"],
-    map_sigma: float,
     own: Mapping[str, MapPart] | None = None,
     defaults: tuple[str, str] | None = None,
 ) -> Scorer:
@@ -33,15 +33,13 @@ def feature_scorer(
         image_size: Height and width in pixels of the images.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
-        gde_shrinkage: Covariance estimator of the density of pooled features, ``ridge`` or ``ledoit_wolf``.
-        map_sigma: Gaussian smoothing of the maps of features in pixels; 0 for none.
         own: Maps that the model has besides, smoothed as they say.
         defaults: Score and map where ``auto`` has nothing to choose by.
 
     Raises:
         ValueError: If an argument is outside its limits. A backbone without stages has no places.
     """
-    density = GaussianDensity(backbone.num_scored_features, gde_shrinkage)
+    density = GaussianDensity(backbone.num_scored_features)
     maps: dict[str, MapPart] = {}
     if backbone.stage_indices:
         shape = _shape(backbone, image_size)
@@ -51,7 +49,7 @@ def feature_scorer(
         }
     maps["gradcam"] = GradCam(LAST, density)
     for part in maps.values():
-        part.sigma = map_sigma
+        part.sigma = MAP_SIGMA
     return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density)
 
 

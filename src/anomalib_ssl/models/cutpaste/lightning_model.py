@@ -40,7 +40,6 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         heat_map: How defects are located: ``places``, how far features of three stages are from the normal ones of the
             same place; ``normed_places``, the same without an image's own contrast; the paper's ``gradcam``; or
             ``auto``, chosen likewise.
-        map_sigma: Gaussian smoothing of the heat map in pixels; 0 for none.
         **training: Arguments of :class:`~anomalib_ssl.models.cutpaste.training.CutPasteTraining`, and those that all
             models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
@@ -55,21 +54,18 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         >>> Engine().train(model=model, datamodule=MVTecAD(category="bottle"))  # doctest: +SKIP
     """
 
-    scoring_arguments = CutPasteTraining.scoring_arguments | {"gde_shrinkage", "heat_map", "map_sigma", "score"}
+    scoring_arguments = CutPasteTraining.scoring_arguments | {"heat_map", "score"}
 
     def __init__(
         self,
         layer: Literal["pool", "level7"] = "pool",
         score: str = "normed_places_top",
         heat_map: str = "normed_places",
-        map_sigma: float = 4.0,
         **training: Any,
     ) -> None:
         super().__init__(**training)
         self.build(
-            lambda shared: CutPasteModel(
-                **shared, layer=layer, score=score, heat_map=heat_map, map_sigma=map_sigma, image_size=self.size
-            )
+            lambda shared: CutPasteModel(**shared, layer=layer, score=score, heat_map=heat_map, image_size=self.size)
         )
 
 
@@ -107,7 +103,6 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
 
     scoring_arguments = CutPasteTraining.scoring_arguments | {
         "dense",
-        "gde_shrinkage",
         "per_location",
         "stride",
         "upsample_sigma",

@@ -57,7 +57,6 @@ class CutPastePatchModel(CutPasteNetwork):
             paper does. ``convolutional`` passes the whole image, with dilated convolutions in place of late strides,
             and averages the features over each window: many times faster, but a window sees its surroundings.
         per_location: Whether each location has a density of its own, for objects that lie alike in every image.
-        gde_shrinkage: Covariance estimator of the shared density, ``ridge`` or ``ledoit_wolf``.
         upsample_sigma: Standard deviation of the upsampling kernel in pixels.
 
     Raises:
@@ -76,7 +75,6 @@ class CutPastePatchModel(CutPasteNetwork):
         stride: int = 4,
         dense: Literal["windows", "convolutional"] = "windows",
         per_location: bool = False,
-        gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
         upsample_sigma: float = 10.0,
     ) -> None:
         check_choice("dense", dense, DENSE)
@@ -92,7 +90,7 @@ class CutPastePatchModel(CutPasteNetwork):
         self.density: GaussianDensity | LocatedGaussianDensity = (
             LocatedGaussianDensity(num_features, grid, min(100, num_features))
             if per_location
-            else GaussianDensity(num_features, gde_shrinkage)
+            else GaussianDensity(num_features)
         )
         self.score_scale, self.map_scale = Standardizer(), Standardizer()
         self.exposure = Exposure()

@@ -3,11 +3,8 @@
 
 """CutPaste at image level: scores from densities of the features that the network has learned."""
 
-from typing import Literal
-
 import torch
 
-from anomalib_ssl.checks import check_number
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import Evidence
@@ -26,8 +23,6 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         layer: Feature map that is pooled; see :class:`CutPasteNetwork`.
         num_classes: Number of pretext classes.
         freeze_batch_norm: Whether the backbone's batch norm keeps its statistics, also in training.
-        gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
-        map_sigma: Gaussian smoothing of the map, in pixels of the input; 0 for none.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         image_size: Height and width in pixels of the images.
@@ -43,15 +38,12 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         layer: str = "pool",
         num_classes: int = 3,
         freeze_batch_norm: bool = False,
-        gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
-        map_sigma: float = 4.0,
         score: str = "normed_places_top",
         heat_map: str = "normed_places",
         image_size: tuple[int, int] = (256, 256),
     ) -> None:
-        check_number("map_sigma", map_sigma, 0)
         super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)
-        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map, gde_shrinkage, map_sigma)
+        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute features of images (B, 3, H, W) in [0, 1]."""

@@ -18,7 +18,6 @@ from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
-from anomalib_ssl.scoring.gaussian import SHRINKAGES
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import fine_tuning_schedule
@@ -55,7 +54,6 @@ class CutPasteTraining(SelfSupervisedMixin):
         freeze_updates: Updates at the start in which only the head is trained, for pretrained backbones; part of the
             budget, with a cosine of their own.
         finetune_lr: Initial learning rate after ``freeze_updates``. Defaults to ``lr``.
-        gde_shrinkage: Covariance estimator of the density, ``ridge`` or ``ledoit_wolf``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Raises:
@@ -76,7 +74,6 @@ class CutPasteTraining(SelfSupervisedMixin):
         lr: float | None = None,
         freeze_updates: int = 0,
         finetune_lr: float | None = None,
-        gde_shrinkage: Literal["ridge", "ledoit_wolf"] = "ridge",
         **training: Any,
     ) -> None:
         super().__init__(**training)
@@ -90,7 +87,6 @@ class CutPasteTraining(SelfSupervisedMixin):
             if freeze_updates == 0:
                 msg = f"finetune_lr={finetune_lr} is for what follows freeze_updates, which is 0; set lr instead."
                 raise ValueError(msg)
-        check_choice("gde_shrinkage", gde_shrinkage, SHRINKAGES)
         self.optimizer = optimizer
         self.lr = lr
         self.freeze_updates = freeze_updates
@@ -108,7 +104,6 @@ class CutPasteTraining(SelfSupervisedMixin):
             "pre_trained": pre_trained,
             "num_classes": self.views.num_classes,
             "freeze_batch_norm": pre_trained,
-            "gde_shrinkage": gde_shrinkage,
         }
         self.loss = nn.CrossEntropyLoss()
 

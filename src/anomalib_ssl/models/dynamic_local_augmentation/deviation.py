@@ -63,7 +63,7 @@ class MapDeviation(Fitted):
     ) -> None:
         super().__init__()
         check_choice("mu_mode", mean, MEANS)
-        check_choice("score_norm", normalize, NORMALIZATIONS)
+        check_choice("normalize", normalize, NORMALIZATIONS)
         self.shapes = [tuple(shape) for shape in shapes]
         self.per_position = mean == "position"
         self.normalize = normalize

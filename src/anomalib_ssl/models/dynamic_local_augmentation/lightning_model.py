@@ -48,7 +48,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     and 0.5, the four operations and sizes of the rectangle, weights by squared change, distance to the mean maps of
     three stages, dropout, ``alphas`` of 1 and 0.1, SGD with momentum and weight decay. Its text was not available:
     everything else is this package's choice, among it how the weights enter, negatives of places by default, the views,
-    place and rate of dropout, ``feature_norm`` and ``score_norm``, the image's score, the learning rate and the budget.
+    place and rate of dropout, ``standardize``, the image's score, the learning rate and the budget.
 
     The datamodule's ``train_batch_size`` is the number of images per update; each gives two views and a negative. A
     batch of a single image is trained on as two of the same.
@@ -78,12 +78,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             Monte-Carlo dropout.
         mu_mode: Mean maps by ``position``, for products that lie alike in every image, or by ``channel``, for textures
             and turned objects.
-        feature_norm: What is done to feature maps before comparison: ``image`` brings each channel to a mean of 0
-            and a standard deviation of 1 over the image, so that its light and contrast count for little; ``unit``
-            brings the features of each place to length 1; ``none``, as the note has it, leaves them as they are.
-        score_norm: ``train`` divides the errors of each stage by their mean over the training images, so that stages,
-            and ``alphas``, are comparable; ``variance`` divides distances of each place and channel by how much these
-            vary over the training images as well; ``none``, as the note has it, leaves errors as they are.
+        standardize: Whether each channel of a feature map is brought to a mean of 0 and a standard deviation of 1 over
+            the image, so that its light and contrast count for little, and squared distances are divided by how much
+            their place and channel vary over the training images, so that stages, and ``alphas``, are comparable.
+            Without, feature maps are compared as they are, as the note has it.
         alphas: Weights of distance and uncertainty in the score.
         score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
             ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. What scored best
@@ -110,11 +108,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
         "alphas",
-        "feature_norm",
         "heat_map",
         "mu_mode",
         "score",
-        "score_norm",
+        "standardize",
     }
 
     def __init__(
@@ -134,8 +131,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         mc_samples: int = 10,
         mc_masks: Literal["fixed", "random"] = "fixed",
         mu_mode: Literal["position", "channel"] = "position",
-        feature_norm: Literal["none", "unit", "image"] = "image",
-        score_norm: Literal["none", "train", "variance"] = "variance",
+        standardize: bool = True,
         alphas: tuple[float, float] = (1.0, 0.1),
         score: str = "normed_places_top",
         heat_map: str = "distance",
@@ -159,8 +155,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
                 use_negative=negative_weight > 0,
                 use_local=local_weight > 0,
                 mu_mode=mu_mode,
-                feature_norm=feature_norm,
-                score_norm=score_norm,
+                standardize=standardize,
                 alphas=alphas,
                 score=score,
                 heat_map=heat_map,

@@ -10,25 +10,20 @@ import torch
 from anomalib.data import InferenceBatch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_choice, check_number
+from anomalib_ssl.checks import check_flag, check_number
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
+from anomalib_ssl.models.components.feature_scoring import MAP_SIGMA
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
 from anomalib_ssl.models.dynamic_local_augmentation.heads import DenseHead, GlobalHead, Projection
 from anomalib_ssl.models.dynamic_local_augmentation.pooling import average_pool
 from anomalib_ssl.scoring import Errors, Evidence, upsample
 
-FEATURE_NORMS = ("none", "unit", "image")
-"""Names of what is done to feature maps before they are compared."""
-
 DENSE_GRID = 14
 """Most rows and columns of the dense branch's map; larger ones are averaged down."""
 
 PASSES_AT_ONCE = 4
 """Passes with dropout that go through the network in one batch."""
-
-MAP_SIGMA = 4.0
-"""Gaussian smoothing of maps in pixels."""
 
 DISTANCE = "distance"
 """Name of the paper's map, and of its evidence."""
@@ -78,11 +73,9 @@ class DynamicLocalAugmentationModel(ScoredModel):
         use_negative: Whether there is a negative branch.
         use_local: Whether places of augmented versions are compared.
         mu_mode: ``position`` or ``channel``; see :class:`MapDeviation`.
-        feature_norm: What is done to feature maps before comparison: ``image`` brings each channel to a mean of 0
-            and a standard deviation of 1 over the image, ``unit`` the features of each place to length 1, ``none``
-            leaves them as they are.
-        score_norm: ``none``, ``train`` or ``variance``; see ``normalize`` of :class:`MapDeviation`. ``variance`` is for
-            distances alone; uncertainties then are as with ``train``.
+        standardize: Whether each channel is brought to a mean of 0 and a standard deviation of 1 over the image before
+            it is compared, squared distances are divided by how much their place and channel vary over the training
+            images, and errors by their mean over these.
         alphas: Weights of distance and uncertainty, of at least 0.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
@@ -99,15 +92,14 @@ class DynamicLocalAugmentationModel(ScoredModel):
         use_negative: bool = True,
         use_local: bool = False,
         mu_mode: Literal["position", "channel"] = "position",
-        feature_norm: Literal["none", "unit", "image"] = "image",
-        score_norm: Literal["none", "train", "variance"] = "variance",
+        standardize: bool = True,
         alphas: tuple[float, float] = (1.0, 0.1),
         score: str = "normed_places_top",
         heat_map: str = "distance",
         **encoder: Any,
     ) -> None:
         super().__init__()
-        check_choice("feature_norm", feature_norm, FEATURE_NORMS)
+        check_flag("standardize", standardize)
         if not (isinstance(alphas, Sequence) and len(alphas) == 2 and any(alphas)):
             msg = f"alphas must be two weights of at least 0, not both 0, got {alphas!r}."
             raise ValueError(msg)
@@ -115,7 +107,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
             check_number("alphas", alpha, 0)
         self.alphas = (float(alphas[0]), float(alphas[1]))
         self.encoder = Encoder(**encoder)
-        self.feature_norm = feature_norm
+        self.standardize = standardize
         # Uncertainty costs a pass through the network for each sample.
         self.mc_samples = self.encoder.mc_samples if alphas[1] > 0 else 0
         if self.mc_samples == 1:
@@ -129,17 +121,17 @@ class DynamicLocalAugmentationModel(ScoredModel):
         self.negative_head = GlobalHead(self.encoder.num_features) if use_negative else None
         self.use_dense, self.use_local = use_dense, use_local
         shapes = self._map_shapes(image_size)
-        if feature_norm == "image" and min(height * width for _, height, width in shapes) == 1:
-            msg = f"feature_norm='image' needs maps of more than one place, got {shapes}: end score_layers earlier."
+        if standardize and min(height * width for _, height, width in shapes) == 1:
+            msg = f"standardize=True needs maps of more than one place, got {shapes}: end score_layers earlier."
             raise ValueError(msg)
-        self.distance = MapDeviation(shapes, mu_mode, score_norm)
+        self.distance = MapDeviation(shapes, mu_mode, "variance" if standardize else "none")
         # Also where alphas leave it out, so that a checkpoint can be loaded with others.
         # How much variances vary differs by orders of magnitude: divided by it, the steadiest would rule the map.
-        of_uncertainty: Literal["none", "train"] = "train" if score_norm == "variance" else score_norm
-        self.uncertainty = MapDeviation(shapes, mu_mode, of_uncertainty) if self.encoder.mc_samples > 0 else None
+        divisor: Literal["none", "train"] = "train" if standardize else "none"
+        self.uncertainty = MapDeviation(shapes, mu_mode, divisor) if self.encoder.mc_samples > 0 else None
         own = {DISTANCE: Errors(DISTANCE)}
         own[DISTANCE].sigma = MAP_SIGMA
-        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, "ledoit_wolf", MAP_SIGMA, own)
+        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own)
 
     def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:
         """Project views in training mode, score images in evaluation mode.
@@ -241,10 +233,8 @@ class DynamicLocalAugmentationModel(ScoredModel):
 
     def _scaled(self, features: torch.Tensor) -> torch.Tensor:
         """Bring feature maps (..., C, h, w) into the form in which they are compared."""
-        if self.feature_norm == "none":
+        if not self.standardize:
             return features
-        if self.feature_norm == "unit":
-            return F.normalize(features, dim=-3)
         return F.instance_norm(features.flatten(0, -4), eps=STEADY).view_as(features)
 
     @property

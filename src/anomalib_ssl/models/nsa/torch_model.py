@@ -18,9 +18,6 @@ CHANGE = "change"
 DEFAULTS = ("change_mean+normed_places_top", "change+normed_places")
 """Score and map that were best where they were measured (docs/results/scoring.md)."""
 
-MAP_SIGMA = 4.0
-"""Gaussian smoothing of maps of features in pixels; the published map is not smoothed."""
-
 
 class NSAModel(ScoredModel):
     """The model of NSA (Schlüter et al., ECCV 2022; https://arxiv.org/abs/2109.15222).
@@ -62,9 +59,7 @@ class NSAModel(ScoredModel):
         check_sides("image_size", image_size)
         self.network = NSANetwork(backbone)
         own = {CHANGE: Errors(CHANGE), f"pixels_{CHANGE}": Pixels(CHANGE, image_size, default_box_size(image_size))}
-        self.scorer = feature_scorer(
-            self.network.backbone, image_size, score, heat_map, "ledoit_wolf", MAP_SIGMA, own, DEFAULTS
-        )
+        self.scorer = feature_scorer(self.network.backbone, image_size, score, heat_map, own, DEFAULTS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | InferenceBatch:
         """Compute logits in training mode, score images in evaluation mode.

@@ -63,8 +63,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
     loss and its weights but ``l2_weight``, the L2 penalty, the threshold (brought to our range of maps),
     ``refinement_ratio``, the size of a block and ``map_sigma``. This package's choices: ``l2_weight``, ``lr`` and its
     schedule, the image size, the budget and the batch size, the masked images of an update in one batch,
-    ``corruption``, one pass in place of two, score and map, ``uncovered_error`` other than ``zero``, and what
-    ``inference_precision`` turns on. Of the paper's figure 1 is ``initial_masks="checkerboard"``.
+    ``corruption``, one pass in place of two, score and map, and what the map holds where pixels are uncovered. Of the
+    paper's figure 1 is ``initial_masks="checkerboard"``.
 
     Args:
         widths: Channels of the network's stages, from fine to coarse; each but the first halves the resolution. With
@@ -86,11 +86,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         refinement_ratio: Share of such pixels above which a block, as large as the largest cell, is uncovered.
         initial_masks: ``random`` partitions into ``num_masks``, or ``checkerboard`` pairs, with which scoring takes two
             thirds of the time. They hide half of an image at a time; ``num_masks=2`` trains on as much.
-        uncovered_error: What the map holds where pixels are uncovered: ``lowest``, the lowest error of all passes in
-            which they were hidden, also where they still are; ``kept``, that of the last such pass; or ``zero`` as in
-            the authors' code, with which images uncovered completely all score 0.
         map_sigma: Gaussian smoothing of the map in pixels of the image as it is scored; 0 for none.
-        inference_precision: ``float32``, or ``bfloat16`` for restoring under autocast. Exported graphs use float32.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, several joined by ``+``, or ``auto`` for
             what tells defects planted in held-out images best. What scored best where it was measured is the default
             (docs/results/ssm.md).
@@ -114,14 +110,12 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
         "heat_map",
-        "inference_precision",
         "initial_masks",
         "map_sigma",
         "refinement_passes",
         "refinement_ratio",
         "refinement_threshold",
         "score",
-        "uncovered_error",
     }
 
     def __init__(
@@ -138,9 +132,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         refinement_threshold: float = 0.0157,
         refinement_ratio: float = 0.8,
         initial_masks: Literal["random", "checkerboard"] = "random",
-        uncovered_error: Literal["zero", "kept", "lowest"] = "lowest",
         map_sigma: float = 7.0,
-        inference_precision: Literal["float32", "bfloat16"] = "float32",
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
         **training: Any,
@@ -162,9 +154,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
                 refinement_threshold=refinement_threshold,
                 refinement_ratio=refinement_ratio,
                 initial_masks=initial_masks,
-                uncovered_error=uncovered_error,
                 map_sigma=map_sigma,
-                inference_precision=inference_precision,
                 score=score,
                 heat_map=heat_map,
             )

@@ -36,8 +36,8 @@ class RefinementPass:
         masks: Shape (K, n, B, 1, H, W), 1 where visible.
         restored: Composite restorations (K, B, 3, H, W), each pixel from the restoration in which it was hidden.
         errors: How far each differs from the image (K, B, 1, H, W), in [0, 1].
-        anomaly_map: Weighted mean of the errors, smoothed, (B, 1, H, W); with an ``uncovered_error`` other than
-            ``zero`` that of an earlier pass at some pixels.
+        anomaly_map: Weighted mean of the errors, the lowest of this and earlier passes in which a pixel was hidden,
+            smoothed, (B, 1, H, W).
     """
 
     uncovered: torch.Tensor
@@ -57,8 +57,10 @@ class ProgressiveRefinement(nn.Module):
     RIAD with a network that knows the mask.
 
     The threshold 0.0157 is that of the authors' code brought to the range [0, 1] of our maps. That uncovered regions
-    only grow, and ``uncovered_error`` other than ``zero``, are this package's choices. Masked images in which nothing
-    is hidden bypass the network, whose answer would not be used; exported graphs restore them, all at once.
+    only grow, and that each pixel has the lowest error of all passes in which it was hidden, so that refinement never
+    raises an error, are this package's choices. In the authors' code uncovered pixels are compared with themselves, so
+    that images uncovered completely all score 0; it found less (docs/results/ssm.md). Masked images in which nothing is
+    hidden bypass the network, whose answer would not be used; exported graphs restore them, all at once.
 
     Args:
         size: Height H and width W of the images in pixels.
@@ -68,13 +70,7 @@ class ProgressiveRefinement(nn.Module):
         refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
         refinement_ratio: Share of such pixels above which a block is uncovered.
         initial_masks: ``random`` partitions, others in each pass, or ``checkerboard`` pairs.
-        uncovered_error: What the map holds where pixels are uncovered. ``zero``: nothing, but for gradients across
-            their border, since they are compared with themselves, as in the authors' code; images uncovered completely
-            all score 0. ``kept``: the error of the last pass in which they were hidden. ``lowest``: the lowest error of
-            all passes in which they were hidden, also where they still are; refinement then never raises an error.
         map_sigma: Standard deviation of the map's Gaussian smoothing in pixels; 0 for none.
-        inference_precision: ``bfloat16`` lets the network run under autocast; the comparison is in float32 always.
-            Exported graphs run in float32.
 
     Attributes:
         chunk: Largest number of masked images that pass through the network at once.
@@ -103,9 +99,7 @@ class ProgressiveRefinement(nn.Module):
         refinement_threshold: float = 0.0157,
         refinement_ratio: float = 0.8,
         initial_masks: Literal["random", "checkerboard"] = "random",
-        uncovered_error: Literal["zero", "kept", "lowest"] = "lowest",
         map_sigma: float = 7.0,
-        inference_precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
         check_whole("num_masks", num_masks, 2, size[0] * size[1] // max(cells) ** 2)
@@ -113,18 +107,14 @@ class ProgressiveRefinement(nn.Module):
         check_number("refinement_threshold", refinement_threshold, 0, 1)
         check_number("refinement_ratio", refinement_ratio, 0, 1)
         check_choice("initial_masks", initial_masks, ("random", "checkerboard"))
-        check_choice("uncovered_error", uncovered_error, ("zero", "kept", "lowest"))
         check_number("map_sigma", map_sigma, 0)
-        check_choice("inference_precision", inference_precision, ("float32", "bfloat16"))
         self.size = size
         self.num_passes = refinement_passes
         self.num_scales = len(cells)
         self.threshold = refinement_threshold
         self.ratio = refinement_ratio
         self.block = max(cells)
-        self.uncovered_error = uncovered_error
         self.map_sigma = map_sigma
-        self.precision = inference_precision
         self.chunk = CHUNK
         generator = torch.Generator().manual_seed(MASK_SEED)
 
@@ -178,7 +168,8 @@ class ProgressiveRefinement(nn.Module):
             restored = compose(images, self._restore(images, masks, restore), masks)
             errors = gradient_distance_map(gradients, gradient_pyramid(restored.flatten(0, 1)))
             errors = errors.unflatten(0, (self.num_scales, -1))
-            error = self._combine(error, (self.scale_weights * errors).sum(0), uncovered)
+            # Where pixels are uncovered they are compared with themselves.
+            error = torch.where(uncovered == 1, error, error.minimum((self.scale_weights * errors).sum(0)))
             result = RefinementPass(uncovered, masks, restored, errors, self._smooth(error))
             yield result
             uncovered = uncovered.maximum(self._restored_well(result.anomaly_map))
@@ -215,16 +206,8 @@ class ProgressiveRefinement(nn.Module):
         for part in hidden.nonzero().split(self.chunk):
             number, image = part.unbind(dim=1)
             chosen = masks[number, image]
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                restored[number, image] = restore(images[image] * chosen, chosen).float()
+            restored[number, image] = restore(images[image] * chosen, chosen)
         return restored.unflatten(0, shape)
-
-    def _combine(self, before: torch.Tensor, latest: torch.Tensor, uncovered: torch.Tensor) -> torch.Tensor:
-        """Combine the error (B, 1, H, W) of a pass with that of the passes before."""
-        if self.uncovered_error == "zero":
-            return latest
-        hidden = torch.minimum(before, latest) if self.uncovered_error == "lowest" else latest
-        return torch.where(uncovered == 1, before, hidden)
 
     def _smooth(self, maps: torch.Tensor) -> torch.Tensor:
         if self.map_sigma == 0:
