@@ -175,6 +175,8 @@ def test_wrong_requests_start_nothing(configuration, write, tmp_path, capsys, ch
 
 def test_a_budget_in_minutes(configuration, write, tmp_path, capsys, monkeypatch):
     """By a clock on which each update takes half a second; models of anomalib have budgets of their own."""
+    fitted, fit_statistics = [], CutPaste.fit_statistics
+    monkeypatch.setattr(CutPaste, "fit_statistics", lambda *args: fitted.append(args) or fit_statistics(*args))
     ticks = itertools.count(step=0.5)
     monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     changed = json.loads(json.dumps(configuration))
@@ -189,6 +191,7 @@ def test_a_budget_in_minutes(configuration, write, tmp_path, capsys, monkeypatch
     assert (short.training_duration, long.training_duration) == (3, 6)
     assert json.loads(short.model_args)["max_updates"] == 2, "as it was given"
     assert len({short.job, long.job, padim.job}) == 3
+    assert len(fitted) == 2, "none to measure the rate"
     changed["benchmark"]["trainer"] = {"accumulate_grad_batches": 2}
     accumulating = ["benchmark", "--config", str(write(changed)), "--output", str(tmp_path / "accumulating")]
     assert cli.main([*accumulating, "--minutes", "0.1"]) == 0
