@@ -92,9 +92,15 @@ def benchmark(
             continue
         started, model = time.process_time(), model_of(pastes, arguments)
         accuracy = train(model, trained, 0 if name == "untrained" else updates, batch_size, seed)
-        scores = {score: score_images(model, score, arguments, trained, held_out, test) for score in SCORES}
-        seconds = time.process_time() - started
-        found["sets"][name] = {"pastes": str(pastes), "accuracy": accuracy, "scores": scores, "seconds": seconds}
+        values = {score: score_images(model, score, arguments, trained, held_out, test) for score in SCORES}
+        scores, held_out_scores = ({score: both[part] for score, both in values.items()} for part in range(2))
+        found["sets"][name] = {
+            "pastes": str(pastes),
+            "accuracy": accuracy,
+            "scores": scores,
+            "held-out": held_out_scores,
+            "seconds": time.process_time() - started,
+        }
         if name == "default":
             torch.save(model.model.state_dict(), out.with_suffix(".pt"))
         save(out, found)
@@ -182,13 +188,17 @@ def score_images(
     trained: torch.Tensor,
     held_out: torch.Tensor,
     test: torch.Tensor,
-) -> list[float]:
-    """Raw scores of test images by one of the candidates."""
+) -> tuple[list[float], list[float]]:
+    """Raw scores of test images, and of held-out ones, by one of the candidates."""
     scoring = model_of((model.views.variant, {}), {**arguments, "score": score})
     scoring.model.load_state_dict(model.model.state_dict())
     scoring.fit_statistics(trained.split(32), held_out.split(32))
     scoring.model.eval()
-    return torch.cat([scoring.model(images).pred_score for images in test.split(32)]).tolist()
+
+    def scored(images: torch.Tensor) -> list[float]:
+        return torch.cat([scoring.model(part).pred_score for part in images.split(32)]).tolist()
+
+    return scored(test), scored(held_out)
 
 
 @torch.no_grad()
@@ -270,13 +280,31 @@ def correlations(found: dict[str, Any], kind: str, score: str) -> dict[str, str]
     """Of criterion by one half and AUROC on the other, the mean of both ways."""
     names = list(next(iter(found["criteria"].values())))
     areas = np.array([aurocs(found, name, kind, score) for name in names])
+    judged = {
+        f"{judge_name}: {criterion}": np.array([[half[criterion] for half in sets[name][kind]] for name in names])
+        for judge_name, sets in found["criteria"].items()
+        for criterion in sets[names[0]][kind][0]
+    }
+    judged["overlap of scores"] = np.array([overlaps(found, name, kind, score) for name in names])
     cells = {}
-    for judge_name, sets in found["criteria"].items():
-        for criterion in sets[names[0]][kind][0]:
-            values = np.array([[half[criterion] for half in sets[name][kind]] for name in names])
-            both = [spearmanr(values[:, half], areas[:, 1 - half]).statistic for half in range(2)]
-            cells[f"{judge_name}: {criterion}"] = f"{np.mean(both):+.2f}"
+    for criterion, values in judged.items():
+        both = [spearmanr(values[:, half], areas[:, 1 - half]).statistic for half in range(2)]
+        cells[criterion] = f"{np.mean(both):+.2f}"
     return cells
+
+
+def overlaps(found: dict[str, Any], name: str, kind: str, score: str) -> list[float]:
+    """How often a held-out normal image has a higher score than an unlabelled one, for both halves.
+
+    Of images of which a share p is defective this is expected to be ``(1 - p) / 2 + p * (1 - AUROC)``, so that it ranks
+    sets as AUROC does, without labels, where held-out images are like the sound ones.
+    """
+    one = found["sets"][name]
+    scores, normal = np.array(one["scores"][score]), np.array(one["held-out"][score])
+    return [
+        1 - float(roc_auc_score([True] * len(rows) + [False] * len(normal), [*scores[rows], *normal]))
+        for rows in halves(found["types"], kind)
+    ]
 
 
 def between(found: dict[str, Any], kind: str, score: str) -> str:

@@ -31,9 +31,13 @@ def test_rank_correlations_by_hand(script):
     types = ["good"] * 4 + ["cut"] * 4
     # One set tells both defects of each half, one a half of the pairs, one the wrong way round.
     scores = {"a": [0, 0, 0, 0, 1, 1, 1, 1], "b": [0, 0, 2, 2, 1, 1, 1, 1], "c": [1, 1, 1, 1, 0, 0, 0, 0]}
+    held_out = {"a": [0, 0], "b": [0, 2], "c": [1, 1]}
     found = {
         "types": types,
-        "sets": {name: {"scores": {"density": values}} for name, values in scores.items()},
+        "sets": {
+            name: {"scores": {"density": values}, "held-out": {"density": held_out[name]}}
+            for name, values in scores.items()
+        },
         "criteria": {
             "judge": {
                 name: {kind: [{"right": value, "wrong": -value}] * 2 for kind in ("cut", "mixed")}
@@ -44,7 +48,10 @@ def test_rank_correlations_by_hand(script):
     assert script.aurocs(found, "a", "cut", "density") == [1.0, 1.0]
     assert script.aurocs(found, "b", "cut", "density") == [0.5, 0.5]
     assert script.between(found, "cut", "density") == "+1.00"
-    assert script.correlations(found, "cut", "density") == {"judge: right": "-1.00", "judge: wrong": "+1.00"}
+    # Half of the unlabelled images are defective: (1 - p) / 2 + p * (1 - AUROC).
+    assert [script.overlaps(found, name, "cut", "density")[0] for name in scores] == [0.25, 0.5, 0.75]
+    expected = {"judge: right": "-1.00", "judge: wrong": "+1.00", "overlap of scores": "-1.00"}
+    assert script.correlations(found, "cut", "density") == expected
 
 
 def test_trainings_are_saved_one_by_one_and_go_on(script, tmp_path, mvtec_root, monkeypatch, capsys):
