@@ -286,6 +286,7 @@ def correlations(found: dict[str, Any], kind: str, score: str) -> dict[str, str]
         for criterion in sets[names[0]][kind][0]
     }
     judged["overlap of scores"] = np.array([overlaps(found, name, kind, score) for name in names])
+    judged["spread of scores, negated"] = -np.array([spreads(found, name, kind, score) for name in names])
     cells = {}
     for criterion, values in judged.items():
         both = [spearmanr(values[:, half], areas[:, 1 - half]).statistic for half in range(2)]
@@ -305,6 +306,15 @@ def overlaps(found: dict[str, Any], name: str, kind: str, score: str) -> list[fl
         1 - float(roc_auc_score([True] * len(rows) + [False] * len(normal), [*scores[rows], *normal]))
         for rows in halves(found["types"], kind)
     ]
+
+
+def spreads(found: dict[str, Any], name: str, kind: str, score: str) -> list[float]:
+    """Standard deviation of the scores of unlabelled images, for both halves, in units of what held-out ones differ by.
+
+    Scores are on that scale. What all unlabelled images have in common, such as their light, counts for nothing here.
+    """
+    scores = np.array(found["sets"][name]["scores"][score])
+    return [float(scores[rows].std()) for rows in halves(found["types"], kind)]
 
 
 def between(found: dict[str, Any], kind: str, score: str) -> str:

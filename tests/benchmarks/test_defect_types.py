@@ -50,7 +50,13 @@ def test_rank_correlations_by_hand(script):
     assert script.between(found, "cut", "density") == "+1.00"
     # Half of the unlabelled images are defective: (1 - p) / 2 + p * (1 - AUROC).
     assert [script.overlaps(found, name, "cut", "density")[0] for name in scores] == [0.25, 0.5, 0.75]
-    expected = {"judge: right": "-1.00", "judge: wrong": "+1.00", "overlap of scores": "-1.00"}
+    assert [script.spreads(found, name, "cut", "density")[0] for name in scores] == pytest.approx([0.5, 0.5**0.5, 0.5])
+    expected = {
+        "judge: right": "-1.00",
+        "judge: wrong": "+1.00",
+        "overlap of scores": "-1.00",
+        "spread of scores, negated": "+0.00",
+    }
     assert script.correlations(found, "cut", "density") == expected
 
 
