@@ -24,7 +24,11 @@ from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.dynamic_local_augmentation import inspection
 from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMonitor, spread
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
-from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DISTANCE, DynamicLocalAugmentationModel
+from anomalib_ssl.models.dynamic_local_augmentation.torch_model import (
+    DEFAULTS,
+    DISTANCE,
+    DynamicLocalAugmentationModel,
+)
 from anomalib_ssl.models.dynamic_local_augmentation.views import GlobalViews, TrainingViews
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.images.clean import images_per_update
@@ -88,7 +92,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             where it was measured is the default (docs/results/scoring.md).
         heat_map: How defects are located: the paper's ``distance``; ``places``, how unlikely features of three stages
             are at their place; ``normed_places``, the same without an image's own contrast; ``gradcam`` of the
-            density; or ``auto``, chosen likewise.
+            density; several joined by ``+``; or ``auto``, chosen likewise.
         **training: Arguments that all models share; see
             :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
@@ -133,8 +137,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         mu_mode: Literal["position", "channel"] = "position",
         standardize: bool = True,
         alphas: tuple[float, float] = (1.0, 0.1),
-        score: str = "normed_places_top",
-        heat_map: str = "distance",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)

@@ -28,6 +28,9 @@ PASSES_AT_ONCE = 4
 DISTANCE = "distance"
 """Name of the paper's map, and of its evidence."""
 
+DEFAULTS = ("normed_places_top", "distance+normed_places")
+"""Score and map that were best where they were measured (docs/results/dynamic_local_augmentation.md)."""
+
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
 
@@ -94,8 +97,8 @@ class DynamicLocalAugmentationModel(ScoredModel):
         mu_mode: Literal["position", "channel"] = "position",
         standardize: bool = True,
         alphas: tuple[float, float] = (1.0, 0.1),
-        score: str = "normed_places_top",
-        heat_map: str = "distance",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **encoder: Any,
     ) -> None:
         super().__init__()
@@ -131,7 +134,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
         self.uncertainty = MapDeviation(shapes, mu_mode, divisor) if self.encoder.mc_samples > 0 else None
         own = {DISTANCE: Errors(DISTANCE)}
         own[DISTANCE].sigma = MAP_SIGMA
-        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own)
+        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own, DEFAULTS)
 
     def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:
         """Project views in training mode, score images in evaluation mode.
