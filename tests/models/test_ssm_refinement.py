@@ -191,6 +191,17 @@ def test_a_block_is_uncovered_by_its_share_of_well_restored_pixels():
     assert torch.equal(uncovered, expected)
 
 
+def test_autocast_changes_little():
+    torch.manual_seed(0)
+    model, images = SSMModel(SIZE, (4, 8, 8), (16, 32)).eval(), with_defect(clean_image())
+    with torch.no_grad():
+        full = model.evidence(images, frozenset({"refined"}))["refined"]
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model.evidence(images, frozenset({"refined"}))["refined"]
+    assert not torch.equal(full, half.float())
+    torch.testing.assert_close(full, half.float(), atol=0.02, rtol=0)
+
+
 def test_model_scores_by_the_largest_value_of_its_refined_map_where_told():
     torch.manual_seed(0)
     model = SSMModel(SIZE, (4, 8, 8), (16, 32), refinement_passes=2, score="refined_max", heat_map="refined").eval()

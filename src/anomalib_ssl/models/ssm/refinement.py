@@ -206,7 +206,8 @@ class ProgressiveRefinement(nn.Module):
         for part in hidden.nonzero().split(self.chunk):
             number, image = part.unbind(dim=1)
             chosen = masks[number, image]
-            restored[number, image] = restore(images[image] * chosen, chosen)
+            # Autocast, if it is on, may answer in less.
+            restored[number, image] = restore(images[image] * chosen, chosen).float()
         return restored.unflatten(0, shape)
 
     def _smooth(self, maps: torch.Tensor) -> torch.Tensor:
