@@ -207,6 +207,17 @@ def test_stages_of_the_local_augmentation(checkpoint, mvtec_root):
         assert row["uncertainty, largest"] >= row["uncertainty, mean"]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_negatives_of_places_are_shown(checkpoint, mvtec_root, count):
+    model, images = load_checkpoint(checkpoint("DynamicLocalAugmentation")), plates(mvtec_root)[:count]
+    shown = {column.title: column for column in inspected(model, images).columns}
+    view, negative = shown["view"].pictures, shown["local augmentation"]
+    assert len(view) == len(negative.pictures) == len(shown["other view"].captions) == count
+    # It is the view but for what the line goes around.
+    assert torch.equal((negative.pictures != view).any(dim=1, keepdim=True), negative.outlined)
+    assert 0 < negative.outlined.float().mean() < 1
+
+
 def altered(path, target, **entries):
     saved = {**torch.load(path, weights_only=True), **entries}
     torch.save({key: value for key, value in saved.items() if value is not None}, target)

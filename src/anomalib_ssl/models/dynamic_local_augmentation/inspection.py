@@ -26,17 +26,19 @@ def inspect(model: DynamicLocalAugmentationModel, views: TrainingViews, images: 
         Images, views, locally augmented versions where there are such, distances of each stage, and maps; mean and
         largest deviations of each stage.
     """
-    first, second, *negatives = views.images.split(len(images))
+    kinds = views.images.chunk(2 if views.masks is None else 3)
+    # A single image is trained on as two of the same.
+    first, second, *negatives = (kind[: len(images)] for kind in kinds)
     embeddings = model.embed(views.images)
     columns = [
         Column("input", images),
         Column("view", first),
-        Column("other view", second, captions("cosine", _similarity(embeddings.global_))),
+        Column("other view", second, captions("cosine", _similarity(embeddings.global_)[: len(images)])),
     ]
-    if embeddings.negative is not None:
-        changed = (negatives[0] != first).any(dim=1, keepdim=True)
-        likeness = captions("cosine", _similarity(embeddings.negative))
-        columns.append(Column("local augmentation", negatives[0], likeness, outlined=changed))
+    for negative in negatives:
+        changed = (negative != first).any(dim=1, keepdim=True)
+        likeness = [] if embeddings.negative is None else captions("cosine", _similarity(embeddings.negative))
+        columns.append(Column("local augmentation", negative, likeness[: len(images)], outlined=changed))
     measured = model.measure(model.exposure(images))
     deviations = {
         name: deviation(maps)
