@@ -48,7 +48,7 @@ LEARNED = {
     ),
     "CutPaste": (1, 60, {"score": "density", "lr": 1e-2}),
     "CutPastePatch": (1, 40, {"lr": 1e-2}),
-    "DynamicLocalAugmentation": (4, 60, {"score_layers": ["layer3"], "score": "distance_max"}),
+    "DynamicLocalAugmentation": (4, 60, {"score": "distance_max"}),
     "NSA": (4, 60, {"score": "change_mean"}),
     "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16], "score": "pixels_both_max"}),
     "STSSAD": (1, 60, {"score": "density", "lr": 1e-2}),

@@ -19,7 +19,7 @@ def rand_images(*shape, seed=0):
 
 def test_scored_maps_are_those_of_the_backbone_and_later_stages_are_not_run():
     torch.manual_seed(0)
-    encoder = Encoder("resnet10t", score_layers=("layer2", "layer1")).eval()
+    encoder = Encoder("resnet10t").eval()
     images = rand_images(2, 3, 64, 64)
     network, normalized = encoder.backbone.network, encoder.backbone.normalized(images)
     with torch.no_grad():
@@ -27,21 +27,18 @@ def test_scored_maps_are_those_of_the_backbone_and_later_stages_are_not_run():
         x = network.layer1(network.maxpool(network.act1(network.bn1(network.conv1(normalized)))))
         torch.testing.assert_close(maps[0], x)
         torch.testing.assert_close(maps[1], network.layer2(x))
+        torch.testing.assert_close(maps[2], network.layer3(maps[1]))
         pooled, dense = encoder(images)
         torch.testing.assert_close(dense, maps[1])
         torch.testing.assert_close(pooled, network.forward_features(normalized).mean(dim=(2, 3)))
-        network.layer3 = torch.nn.Identity()
         network.layer4 = None
-        torch.testing.assert_close(encoder.maps(images)[1], maps[1])
-    assert encoder.num_score_features == [64, 128]
+        torch.testing.assert_close(encoder.maps(images)[2], maps[2])
+    assert encoder.score_names == ["layer1", "layer2", "layer3"]
 
 
-@pytest.mark.parametrize(
-    ("backbone", "layers", "dense"),
-    [("resnet10t", ("layer1", "layer2"), "layer2"), ("test_efficientnet", ("blocks.1", "blocks.3"), "blocks.2")],
-)
-def test_dropout_sits_inside_the_blocks_before_a_convolution(backbone, layers, dense):
-    encoder = Encoder(backbone, score_layers=layers)
+@pytest.mark.parametrize(("backbone", "dense"), [("resnet10t", "layer2"), ("test_efficientnet", "blocks.2")])
+def test_dropout_sits_inside_the_blocks_before_a_convolution(backbone, dense):
+    encoder = Encoder(backbone)
     stages = encoder.backbone.network.feature_info
     assert [stages[index]["module"] for index in encoder.dense_index] == [dense]
     assert encoder(rand_images(1, 3, 64, 64))[1].shape[-2:] == (8, 8)
@@ -124,5 +121,5 @@ def test_random_masks_differ_between_calls_and_images():
 
 def test_backbones_without_blocks_for_dropout_need_to_do_without_uncertainty():
     with pytest.raises(ValueError, match="mc_samples"):
-        Encoder("convnext_atto", score_layers=("stages.0",), mc_samples=2)
-    assert Encoder("convnext_atto", score_layers=("stages.0",), mc_samples=0).dropouts == []
+        Encoder("convnext_atto", mc_samples=2)
+    assert Encoder("convnext_atto", mc_samples=0).dropouts == []

@@ -11,9 +11,6 @@ import torch
 from anomalib_ssl.checks import check_choice
 from anomalib_ssl.scoring import Fitted
 
-MEANS = ("position", "channel")
-"""Names of what a mean is taken over."""
-
 NORMALIZATIONS = ("none", "train", "variance")
 """Names of what squared distances are divided by."""
 
@@ -25,22 +22,20 @@ class MapDeviation(Fitted):
     """Squared distance of feature maps of several stages to the mean maps of normal images, the mean over channels.
 
     ``E(u) = mean over c of w(c, u) (F(c, u) - mu(c, u))^2``. A regression error to the mean feature map is reported of
-    the paper by a secondary note; the mean over channels, means per channel, and the weights w are this package's
-    choices. Those of ``variance`` go as ``1 / ((v(c, u) + mean over u of v(c, u)) / 2)``: halfway between
-    the variance v at a place, which few images tell badly, and that of the whole channel; with a small floor.
+    the paper by a secondary note; the mean over channels and the weights w are this package's choices. Those of
+    ``variance`` go as ``1 / ((v(c, u) + mean over u of v(c, u)) / 2)``: halfway between the variance v at a place,
+    which few images tell badly, and that of the whole channel; with a small floor.
 
     Means and variances come from one pass over the images: batches are merged by Chan, Golub and LeVeque's rule, which
     float32 stands.
 
     Args:
         shapes: Shape (C, h, w) of each stage's map.
-        mean: ``position`` for a mean at each place, for products that lie alike in every image, or ``channel`` for one
-            over all places, for textures and turned objects.
         normalize: What squared distances are divided by: ``train``, the mean error of their stage over the training
             images; ``variance``, how much their place and channel vary over these, and then as ``train``; or ``none``.
 
     Raises:
-        ValueError: If ``mean`` or ``normalize`` is unknown.
+        ValueError: If ``normalize`` is unknown.
 
     Example:
         >>> import torch
@@ -58,21 +53,17 @@ class MapDeviation(Fitted):
     def __init__(
         self,
         shapes: Sequence[tuple[int, int, int]],
-        mean: Literal["position", "channel"] = "position",
         normalize: Literal["none", "train", "variance"] = "train",
     ) -> None:
         super().__init__()
-        check_choice("mu_mode", mean, MEANS)
         check_choice("normalize", normalize, NORMALIZATIONS)
         self.shapes = [tuple(shape) for shape in shapes]
-        self.per_position = mean == "position"
         self.normalize = normalize
         # On the host, where nothing waits for it.
         self._seen = 0
-        for number, (channels, height, width) in enumerate(self.shapes):
-            size = (channels, height, width) if self.per_position else (channels, 1, 1)
-            self.register_buffer(f"mean_{number}", torch.zeros(size))
-            self.register_buffer(f"variance_{number}", torch.zeros(size))
+        for number, shape in enumerate(self.shapes):
+            self.register_buffer(f"mean_{number}", torch.zeros(shape))
+            self.register_buffer(f"variance_{number}", torch.zeros(shape))
 
     def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Compare maps (B, C, h, w) of each stage with those of normal images.
@@ -82,7 +73,7 @@ class MapDeviation(Fitted):
 
         Raises:
             NotFittedError: If nothing has been fitted and no fitted state was loaded.
-            ValueError: If the maps of ``position`` means have another size.
+            ValueError: If the maps have another size.
         """
         self.require_fitted()
         self._check(maps)
@@ -111,15 +102,13 @@ class MapDeviation(Fitted):
         """Take maps (B, C, h, w) of each stage of normal images into account.
 
         Raises:
-            ValueError: If the maps of ``position`` means have another size.
+            ValueError: If the maps have another size.
         """
         self._check(maps)
         count, added = self._seen, len(maps[0])
         for number, features in enumerate(maps):
-            axes = (0,) if self.per_position else (0, 2, 3)
-            batch_mean = features.float().mean(dim=axes).view_as(self._mean(number))
+            variance, batch_mean = torch.var_mean(features.float(), dim=0, correction=0)
             shift = batch_mean - self._mean(number)
-            variance = (features.float() - batch_mean).square().mean(dim=axes).view_as(batch_mean)
             share = added / (count + added)
             # The mean square of what was there and of what is added, and that of the distance between their means.
             self._variance(number).lerp_(variance, share).add_(shift.square(), alpha=share * (1 - share))
@@ -157,9 +146,6 @@ class MapDeviation(Fitted):
 
     def _check(self, maps: Sequence[torch.Tensor]) -> None:
         sizes = [tuple(features.shape[1:]) for features in maps]
-        if self.per_position and sizes != self.shapes:
-            msg = (
-                f"mu_mode='position' needs images of image_size, with maps of {self.shapes}, got {sizes}; "
-                "mu_mode='channel' takes any size."
-            )
+        if sizes != self.shapes:
+            msg = f"Images must be of image_size, with feature maps of {self.shapes}, got {sizes}."
             raise ValueError(msg)

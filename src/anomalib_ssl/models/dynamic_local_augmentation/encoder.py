@@ -3,14 +3,14 @@
 
 """The encoder: a backbone with dropout in its blocks, and the feature maps of its stages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import nn
 
-from anomalib_ssl.checks import check_choices, check_whole
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.dynamic_local_augmentation.dropout import insert_dropout
 
@@ -21,13 +21,13 @@ DENSE_REDUCTION = 8
 class Encoder(nn.Module):
     """Features of images in [0, 1]: pooled ones, and maps of single stages.
 
-    Scoring runs the backbone no further than the last scored stage.
+    The stages that are scored have maps of a quarter, an eighth and a sixteenth of the image's size. Scoring runs the
+    backbone no further than the last of them.
 
     Args:
         backbone: Name of a timm network with stages, for example ``resnet18``.
         pre_trained: Whether it starts from timm's pretrained weights; what comes before the dense branch's stage then
             stays as it is.
-        score_layers: Names of the stages that are scored, as in timm's ``feature_info``.
         mc_samples: Number of passes with dropout for uncertainty; 0 for none.
         mc_masks: ``fixed`` or ``random``; see
             :class:`~anomalib_ssl.models.dynamic_local_augmentation.dropout.BlockDropout`.
@@ -35,7 +35,6 @@ class Encoder(nn.Module):
     Attributes:
         num_features: Length of a pooled feature.
         num_dense_features: Number of channels of the dense branch's map.
-        num_score_features: Numbers of channels of the scored stages.
         score_names: Names of the scored stages, the first of the network first.
         frozen: Modules that are not trained, of a pretrained network.
 
@@ -53,7 +52,6 @@ class Encoder(nn.Module):
         self,
         backbone: str = "resnet18",
         pre_trained: bool = False,
-        score_layers: Sequence[str] = ("layer1", "layer2", "layer3"),
         mc_samples: int = 10,
         mc_masks: Literal["fixed", "random"] = "fixed",
     ) -> None:
@@ -67,13 +65,11 @@ class Encoder(nn.Module):
             msg = f"backbone must have stages, one with maps of an eighth of the image's size; {backbone!r} has none."
             raise ValueError(msg)
         names = [stage["module"] for stage in stages]
-        check_choices("score_layers", score_layers, names)
         self.dense_index = dense[:1]
-        self.score_indices = sorted(map(names.index, score_layers))
+        self.score_indices = self.backbone.stage_indices
         self.score_names = [names[index] for index in self.score_indices]
         self.num_features = self.backbone.num_features
         self.num_dense_features: int = stages[dense[0]]["num_chs"]
-        self.num_score_features: list[int] = [stages[index]["num_chs"] for index in self.score_indices]
         self.mc_samples = mc_samples
         # What finds edges and colours need not be learned anew, and would be unlearned from few images.
         self.frozen = _before(network, names[dense[0]]) if pre_trained else []

@@ -7,7 +7,6 @@ Yoa, Lee, Kim and Kim, "Self-Supervised Learning for Anomaly Detection With Dyna
 2021, 147201-147211, https://doi.org/10.1109/ACCESS.2021.3124525.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,8 +34,8 @@ from anomalib_ssl.training.images.clean import images_per_update
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import cosine_schedule
 
-MOMENTUM = 0.9
-"""Momentum of SGD, by the secondary note."""
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+"""Momentum of SGD and L2 penalty on all weights, by the secondary note."""
 
 
 class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
@@ -64,7 +63,6 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
         lr: Learning rate of SGD for updates of 256 images; it is scaled in proportion to their number, and decayed to
             zero along a cosine. The note's is 0.02, for batches of 200, with which short runs learn next to nothing.
-        weight_decay: L2 penalty on all weights.
         dense_weight: Weight of the loss that makes features of matching places alike, beside 1 for that of whole
             images; 0 leaves the branch out.
         negative_weight: Weight of the loss that makes features of an image and its locally augmented counterpart
@@ -76,17 +74,14 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         local: How the negatives are made. Sizes in pixels are those of the image, of which a view is a part.
         blended: Share of the images whose negative has patches of other images blended in instead, see
             :class:`~anomalib_ssl.augmentations.BlendedPatch`; this package's choice.
-        score_layers: Stages that are scored.
         mc_samples: Number of passes with dropout that the variance is taken over; 0 for no uncertainty.
         mc_masks: ``fixed`` for the same masks at each call, which can be exported, or ``random`` for literal
             Monte-Carlo dropout.
-        mu_mode: Mean maps by ``position``, for products that lie alike in every image, or by ``channel``, for textures
-            and turned objects.
         standardize: Whether each channel of a feature map is brought to a mean of 0 and a standard deviation of 1 over
             the image, so that its light and contrast count for little, and squared distances are divided by how much
-            their place and channel vary over the training images, so that stages, and ``alphas``, are comparable.
+            their place and channel vary over the training images, so that stages, and distance and uncertainty, are
+            comparable.
             Without, feature maps are compared as they are, as the note has it.
-        alphas: Weights of distance and uncertainty in the score.
         score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
             ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. What scored best
             where it was measured is the default (docs/results/scoring.md).
@@ -110,13 +105,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
 
     loss: ContrastiveLoss
 
-    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
-        "alphas",
-        "heat_map",
-        "mu_mode",
-        "score",
-        "standardize",
-    }
+    scoring_arguments = SelfSupervisedMixin.scoring_arguments | {"heat_map", "score", "standardize"}
 
     def __init__(
         self,
@@ -124,29 +113,23 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         pre_trained: bool = False,
         max_updates: int = 2_000,
         lr: float = 0.5,
-        weight_decay: float = 5e-4,
         dense_weight: float = 0.1,
         negative_weight: float = 0.0,
         local_weight: float = 1.0,
         views: GlobalViews = GlobalViews(),
         local: LocalAugmentation = LocalAugmentation(),
         blended: float = 0.5,
-        score_layers: Sequence[str] = ("layer1", "layer2", "layer3"),
         mc_samples: int = 10,
         mc_masks: Literal["fixed", "random"] = "fixed",
-        mu_mode: Literal["position", "channel"] = "position",
         standardize: bool = True,
-        alphas: tuple[float, float] = (1.0, 0.1),
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)
         check_number("lr", lr, 1e-12)
-        check_number("weight_decay", weight_decay, 0)
         check_number("blended", blended, 0, 1)
         self.lr = lr
-        self.weight_decay = weight_decay
         self.mc_masks = mc_masks
         self.blended = blended
         self.views = from_mapping(GlobalViews, views, "views")
@@ -158,14 +141,11 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
                 use_dense=dense_weight > 0,
                 use_negative=negative_weight > 0,
                 use_local=local_weight > 0,
-                mu_mode=mu_mode,
                 standardize=standardize,
-                alphas=alphas,
                 score=score,
                 heat_map=heat_map,
                 backbone=backbone,
                 pre_trained=pre_trained,
-                score_layers=score_layers,
                 mc_samples=mc_samples,
                 mc_masks=mc_masks,
             )
@@ -211,7 +191,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             self.model.parameters(),
             lr=self.lr * images_per_update(self.trainer) / 256,
             momentum=MOMENTUM,
-            weight_decay=self.weight_decay,
+            weight_decay=WEIGHT_DECAY,
         )
         schedule = cosine_schedule(optimizer, total_updates(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -237,6 +217,6 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         """
         drops = self.model.mc_samples > 0 and any(DISTANCE in name for name in self.model.scorer.chosen)
         if drops and self.mc_masks == "random":
-            msg = "mc_masks='random' cannot be exported; load the checkpoint with mc_masks='fixed' or alphas=(1, 0)."
+            msg = "mc_masks='random' cannot be exported; load the checkpoint with mc_masks='fixed'."
             raise ValueError(msg)
         return super().to_onnx(*args, **kwargs)

@@ -3,14 +3,14 @@
 
 """Encoder and heads in training; distance to the mean feature maps and uncertainty in scoring."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_flag, check_number
+from anomalib_ssl.checks import check_flag
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
 from anomalib_ssl.models.components.feature_scoring import MAP_SIGMA
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
@@ -21,6 +21,9 @@ from anomalib_ssl.scoring import Errors, Evidence, upsample
 
 DENSE_GRID = 14
 """Most rows and columns of the dense branch's map; larger ones are averaged down."""
+
+ALPHAS = (1.0, 0.1)
+"""Weights of distance and uncertainty in the paper's map, by the secondary note."""
 
 PASSES_AT_ONCE = 4
 """Passes with dropout that go through the network in one batch."""
@@ -75,11 +78,9 @@ class DynamicLocalAugmentationModel(ScoredModel):
         use_dense: Whether there is a dense branch.
         use_negative: Whether there is a negative branch.
         use_local: Whether places of augmented versions are compared.
-        mu_mode: ``position`` or ``channel``; see :class:`MapDeviation`.
         standardize: Whether each channel is brought to a mean of 0 and a standard deviation of 1 over the image before
             it is compared, squared distances are divided by how much their place and channel vary over the training
             images, and errors by their mean over these.
-        alphas: Weights of distance and uncertainty, of at least 0.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         **encoder: Arguments of :class:`Encoder`.
@@ -94,30 +95,19 @@ class DynamicLocalAugmentationModel(ScoredModel):
         use_dense: bool = True,
         use_negative: bool = True,
         use_local: bool = False,
-        mu_mode: Literal["position", "channel"] = "position",
         standardize: bool = True,
-        alphas: tuple[float, float] = (1.0, 0.1),
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
         **encoder: Any,
     ) -> None:
         super().__init__()
         check_flag("standardize", standardize)
-        if not (isinstance(alphas, Sequence) and len(alphas) == 2 and any(alphas)):
-            msg = f"alphas must be two weights of at least 0, not both 0, got {alphas!r}."
-            raise ValueError(msg)
-        for alpha in alphas:
-            check_number("alphas", alpha, 0)
-        self.alphas = (float(alphas[0]), float(alphas[1]))
         self.encoder = Encoder(**encoder)
         self.standardize = standardize
-        # Uncertainty costs a pass through the network for each sample.
-        self.mc_samples = self.encoder.mc_samples if alphas[1] > 0 else 0
+        # Each sample costs a pass through the network.
+        self.mc_samples = self.encoder.mc_samples
         if self.mc_samples == 1:
             msg = "mc_samples must be 0, for no uncertainty, or at least 2: it is a variance. Got 1."
-            raise ValueError(msg)
-        if alphas[0] == 0 and self.mc_samples == 0:
-            msg = f"alphas={self.alphas} leaves no score without uncertainty: mc_samples is 0."
             raise ValueError(msg)
         self.global_head = GlobalHead(self.encoder.num_features)
         self.dense_head = DenseHead(self.encoder.num_dense_features) if use_dense or use_local else None
@@ -125,13 +115,12 @@ class DynamicLocalAugmentationModel(ScoredModel):
         self.use_dense, self.use_local = use_dense, use_local
         shapes = self._map_shapes(image_size)
         if standardize and min(height * width for _, height, width in shapes) == 1:
-            msg = f"standardize=True needs maps of more than one place, got {shapes}: end score_layers earlier."
+            msg = f"standardize=True needs maps of more than one place, got {shapes}: image_size must be larger."
             raise ValueError(msg)
-        self.distance = MapDeviation(shapes, mu_mode, "variance" if standardize else "none")
-        # Also where alphas leave it out, so that a checkpoint can be loaded with others.
+        self.distance = MapDeviation(shapes, "variance" if standardize else "none")
         # How much variances vary differs by orders of magnitude: divided by it, the steadiest would rule the map.
         divisor: Literal["none", "train"] = "train" if standardize else "none"
-        self.uncertainty = MapDeviation(shapes, mu_mode, divisor) if self.encoder.mc_samples > 0 else None
+        self.uncertainty = MapDeviation(shapes, divisor) if self.mc_samples > 0 else None
         own = {DISTANCE: Errors(DISTANCE)}
         own[DISTANCE].sigma = MAP_SIGMA
         self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own, DEFAULTS)
@@ -179,9 +168,9 @@ class DynamicLocalAugmentationModel(ScoredModel):
         evidence = dict(feature_evidence(self.encoder.backbone, images, names)) if names != {DISTANCE} else {}
         if DISTANCE in names:
             distance, uncertainty = self.error_maps(images)
-            evidence[DISTANCE] = self.alphas[0] * distance
+            evidence[DISTANCE] = ALPHAS[0] * distance
             if uncertainty is not None:
-                evidence[DISTANCE] = evidence[DISTANCE] + self.alphas[1] * uncertainty
+                evidence[DISTANCE] = evidence[DISTANCE] + ALPHAS[1] * uncertainty
         return evidence
 
     def error_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -261,8 +250,8 @@ class DynamicLocalAugmentationModel(ScoredModel):
 
     @property
     def deviations(self) -> dict[str, MapDeviation]:
-        """What scores are made of, ``distance`` and, where it has a part in them, ``uncertainty``."""
-        if self.uncertainty is None or self.mc_samples == 0:
+        """What scores are made of, ``distance`` and, where there are passes with dropout, ``uncertainty``."""
+        if self.uncertainty is None:
             return {"distance": self.distance}
         return {"distance": self.distance, "uncertainty": self.uncertainty}
 
