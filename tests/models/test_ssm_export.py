@@ -27,9 +27,7 @@ def model() -> SSM:
         widths=(4, 8),
         image_size=32,
         cell_sizes=(16, 32),
-        map_sigma=1.0,
         refinement_passes=2,
-        refinement_ratio=0.6,
         score="refined_max",
         heat_map="refined",
         equal_exposure=False,
@@ -38,7 +36,7 @@ def model() -> SSM:
         post_processor=False,
         evaluator=False,
     ).eval()
-    model.model.refinement.chunk = 5
+    model.model.refinement.chunk, model.model.refinement.ratio, model.model.refinement.map_sigma = 5, 0.6, 1.0
     model.fit_statistics([model.pre_processor(rand_images(2))])
     maps = [model.model.refine(model.pre_processor(rand_images(batch)), 1)[0].anomaly_map.flatten() for batch in (1, 4)]
     values = torch.cat(maps).sort().values

@@ -60,11 +60,11 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     The paper's full text was not at hand: this follows its abstract and figure 1, and the authors' code, which is for
     retinal images of 128 pixels. From the code: the network, ``cell_sizes`` relative to the image, ``num_masks``, the
-    loss and its weights but ``l2_weight``, the L2 penalty, the threshold (brought to our range of maps),
-    ``refinement_ratio``, the size of a block and ``map_sigma``. This package's choices: ``l2_weight``, ``lr`` and its
-    schedule, the image size, the budget and the batch size, the masked images of an update in one batch,
-    ``corruption``, one pass in place of two, score and map, and what the map holds where pixels are uncovered. Of the
-    paper's figure 1 is ``initial_masks="checkerboard"``.
+    loss and its weights but that of the squared error, the L2 penalty, the threshold (brought to our range of maps),
+    share and size of a block, and how ``refined`` is smoothed. This package's choices: ``lr`` and its schedule, the
+    image size, the budget and the batch size, the masked images of an update in one batch, ``corruption``, one pass in
+    place of two, score and map, and what the map holds where pixels are uncovered. Of the paper's figure 1 is
+    ``initial_masks="checkerboard"``.
 
     Args:
         widths: Channels of the network's stages, from fine to coarse; each but the first halves the resolution. With
@@ -77,16 +77,12 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
             a quarter of the time, in training and in scoring. 1 in the code. Sides of images must be multiples of 32
             then, with five widths.
         num_masks: Number of masks that share the cells of an image; each hides one part in so many.
-        l2_weight: Weight of the squared error of the restored image in the loss; 1 in the code.
-        mask_weight: Weight of the squared error of the restored masks.
         corruption: What is done to images before cells are hidden, while the clean image is asked for: what is seen of
             a defect shall not be copied. ``p=0`` for nothing, as in the code.
         refinement_passes: Number of passes of the refinement; 1 for none, 2 in the code.
         refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
-        refinement_ratio: Share of such pixels above which a block, as large as the largest cell, is uncovered.
         initial_masks: ``random`` partitions into ``num_masks``, or ``checkerboard`` pairs, with which scoring takes two
             thirds of the time. They hide half of an image at a time; ``num_masks=2`` trains on as much.
-        map_sigma: Gaussian smoothing of the map in pixels of the image as it is scored; 0 for none.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, several joined by ``+``, or ``auto`` for
             what tells defects planted in held-out images best. What scored best where it was measured is the default
             (docs/results/ssm.md).
@@ -111,9 +107,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
     scoring_arguments = SelfSupervisedMixin.scoring_arguments | {
         "heat_map",
         "initial_masks",
-        "map_sigma",
         "refinement_passes",
-        "refinement_ratio",
         "refinement_threshold",
         "score",
     }
@@ -125,14 +119,10 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         cell_sizes: Sequence[int] = (4, 8, 16),
         patch_size: int = 1,
         num_masks: int = 3,
-        l2_weight: float = 10.0,
-        mask_weight: float = 1.0,
         corruption: LocalCorruption = LocalCorruption(p=0.6),
         refinement_passes: int = 1,
         refinement_threshold: float = 0.0157,
-        refinement_ratio: float = 0.8,
         initial_masks: Literal["random", "checkerboard"] = "random",
-        map_sigma: float = 7.0,
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
         **training: Any,
@@ -142,7 +132,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         self.lr = lr
         self.num_masks = num_masks
         self.corruption = from_mapping(LocalCorruption, corruption, "corruption")
-        self.loss = SSMLoss(l2_weight, mask_weight)
+        self.loss = SSMLoss()
         with self.drawing_weights():
             self.model: SSMModel = SSMModel(
                 self.size,
@@ -152,9 +142,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
                 num_masks=num_masks,
                 refinement_passes=refinement_passes,
                 refinement_threshold=refinement_threshold,
-                refinement_ratio=refinement_ratio,
                 initial_masks=initial_masks,
-                map_sigma=map_sigma,
                 score=score,
                 heat_map=heat_map,
             )
