@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomalib_ssl.models.nsa.network import NSANetwork, TransposedBlock
-from anomalib_ssl.models.nsa.torch_model import NSAModel
+from anomalib_ssl.models.nsa.torch_model import DEFAULTS, NSAModel
 from anomalib_ssl.scoring import NotFittedError
 
 
@@ -97,18 +97,17 @@ def test_training_gives_logits_and_evaluation_their_standardised_sigmoid():
     assert (scored.anomaly_map.flatten()[order].diff() >= 0).all()
 
 
-def test_features_count_as_much_as_the_map_of_changes():
+def test_changes_features_and_random_filters_count_alike():
     model, images = build(), rand(5, 3, 64, 64)
-    assert model.scorer.chosen == ("change_mean+normed_places_top", "change+normed_places")
     model.fit([images])
     with torch.no_grad():
         joined = model(images)
         singles = []
-        for chosen in (("change_mean", "change"), ("normed_places_top", "normed_places")):
+        for chosen in zip(*(joined_names.split("+") for joined_names in DEFAULTS), strict=True):
             model.scorer.chosen = chosen
             singles.append(model(images))
     for name in ("pred_score", "anomaly_map"):
-        mean = sum(getattr(single, name) for single in singles) / 2
+        mean = sum(getattr(single, name) for single in singles) / 3
         torch.testing.assert_close(getattr(joined, name), mean, rtol=1e-3, atol=1e-3)
 
 

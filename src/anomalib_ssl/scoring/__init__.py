@@ -16,6 +16,7 @@ from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
 from anomalib_ssl.scoring.numbers import image_number
 from anomalib_ssl.scoring.pixels import Errors, Pixels
 from anomalib_ssl.scoring.places import Places, join
+from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.restoration_errors import ERRORS, RestorationErrors, squared_error
 from anomalib_ssl.scoring.scorer import Evidence, Scorer
 from anomalib_ssl.scoring.standardizer import Standardizer
@@ -37,6 +38,7 @@ __all__ = [
     "NotFittedError",
     "Pixels",
     "Places",
+    "RandomFilters",
     "RestorationErrors",
     "Scorer",
     "Standardizer",

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 
 from anomalib_ssl.scoring.box_filter import default_box_size
 from anomalib_ssl.scoring.map_part import MapPart
+from anomalib_ssl.scoring.maps import SMOOTHING
 from anomalib_ssl.scoring.pixels import Errors, Pixels
 from anomalib_ssl.scoring.places import Places
+from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.restoration_errors import ERRORS
 from anomalib_ssl.scoring.scorer import Scorer
-
-SMOOTHING = 1 / 32
-"""Standard deviation of the smoothing of maps, as a share of the image's shorter side."""
 
 
 def error_scorer(
@@ -27,7 +26,7 @@ def error_scorer(
     """Make a scorer of errors, whose candidates are each kind as it is, and standardised pixel by pixel.
 
     The latter has ``pixels_`` before its name. Features add ``places``, how unlikely they are at their place, and
-    ``normed_places``, the same without an image's own contrast. Maps of these and of
+    ``normed_places``, the same without an image's own contrast; random filters add ``filters``. Maps of these and of
     :data:`~anomalib_ssl.scoring.ERRORS` are smoothed before they are shown, others are as the models make them.
 
     Args:
@@ -49,4 +48,4 @@ def error_scorer(
         maps |= {"places": Places(source, shape), "normed_places": Places(source, shape, contrast=False)}
     for part in maps.values():
         part.sigma = SMOOTHING * min(size) if part.source in ERRORS or isinstance(part, Places) else 0.0
-    return Scorer(maps, size, score, heat_map, defaults)
+    return Scorer(maps, size, score, heat_map, defaults, filters=RandomFilters(size))

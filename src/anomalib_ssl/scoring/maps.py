@@ -9,6 +9,9 @@ import torch
 from kornia.filters import gaussian_blur2d
 from torch.nn import functional as F  # noqa: N812
 
+SMOOTHING = 1 / 32
+"""Standard deviation of the smoothing of maps, as a share of the image's shorter side."""
+
 
 def as_rows(features: torch.Tensor) -> torch.Tensor:
     """Put the features of all locations one below the other: from (B, D, h, w) to (B * h * w, D)."""

@@ -12,7 +12,7 @@ from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
 from anomalib_ssl.scoring.map_part import MapPart
 
 DIMENSIONS = 60
-"""Most principal directions that are kept."""
+"""Most principal directions of a network's features that are kept."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
@@ -30,6 +30,7 @@ class Places(MapPart):
         shape: Number of channels, height and width of the features.
         contrast: Whether the contrast of an image counts. Where not, each channel is first brought to a mean of 0 and a
             standard deviation of 1 over the image, as instance norm does.
+        dimensions: Number of principal directions that are kept, if there are as many channels.
 
     Example:
         >>> import torch
@@ -42,12 +43,14 @@ class Places(MapPart):
         torch.Size([9, 1, 4, 4])
     """
 
-    def __init__(self, source: str, shape: tuple[int, int, int], contrast: bool = True) -> None:
+    def __init__(
+        self, source: str, shape: tuple[int, int, int], contrast: bool = True, dimensions: int = DIMENSIONS
+    ) -> None:
         super().__init__(source)
         channels, *grid = shape
         self.contrast = contrast
         self.density = LocatedGaussianDensity(
-            channels, (grid[0], grid[1]), min(DIMENSIONS, channels), l2_normalize=False
+            channels, (grid[0], grid[1]), min(dimensions, channels), l2_normalize=False
         )
 
     def start(self) -> None:

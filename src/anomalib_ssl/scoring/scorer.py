@@ -19,6 +19,7 @@ from anomalib_ssl.scoring.map_part import MapPart
 from anomalib_ssl.scoring.maps import smooth, upsample
 from anomalib_ssl.scoring.numbers import NUMBERS, image_number
 from anomalib_ssl.scoring.planted import plant
+from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.standardizer import Standardizer
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ AND = "+"
 POOLED = "pooled"
 """Name of the evidence that it looks at: features (B, D)."""
 
+FILTERS = "filters"
+"""Name of what random filters see, which no network says, and of the map that looks at it."""
+
 Evidence = Mapping[str, torch.Tensor]
 """What a network says of images, by name: features (B, C, h, w), errors (B, 1, H, W) or pooled features (B, D)."""
 
@@ -51,6 +55,7 @@ class Scorer(Fitted):
     Candidates for the map are the parts, enlarged to the image and smoothed. Candidates for the score are the largest
     value of each, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, before
     it is smoothed, which places defects better and tells images worse; and ``density``, a Gaussian of pooled features.
+    Random filters add a map, ``filters``: how unlikely at their place the features are that they see.
     Several joined by ``+``, as in ``change_mean+density``, stand for the mean of what each gives. Everything is fitted
     to the training images. Then images that were held out from training are scored in all ways,
     and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC, a mean over the
@@ -69,6 +74,7 @@ class Scorer(Fitted):
         heat_map: Name of a part, likewise.
         defaults: Score and map where ``auto`` has nothing to choose by; it chooses among these, too.
         density: Density of pooled features, if there are any.
+        filters: Random filters for images of this size, if they shall have a part.
 
     Attributes:
         chosen: Score and map that are in use.
@@ -88,8 +94,12 @@ class Scorer(Fitted):
         heat_map: str = AUTO,
         defaults: tuple[str, str] | None = None,
         density: GaussianDensity | None = None,
+        filters: RandomFilters | None = None,
     ) -> None:
         super().__init__()
+        self.filters = filters
+        if filters is not None:
+            maps = {**maps, FILTERS: filters.places(FILTERS)}
         self.map_names = list(maps)
         numbers = [f"{name}_{number}" for name in maps for number in NUMBERS]
         self.score_names = [DENSITY, *numbers] if density is not None else numbers
@@ -118,7 +128,7 @@ class Scorer(Fitted):
         self.require_fitted()
         score, shown = self.chosen
         scores, shown_maps = score.split(AND), shown.split(AND)
-        evidence = network(images, self._sources(scores, shown_maps))
+        evidence = self._evidence(images, network, self._sources(scores, shown_maps))
         maps = {name: self._enlarged(name, evidence) for name in self._maps_of(scores, shown_maps)}
         return InferenceBatch(
             pred_score=self._together(score, {name: self._number(name, maps, evidence) for name in scores}),
@@ -128,7 +138,7 @@ class Scorer(Fitted):
     def candidates(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """All maps (B, 1, H, W) by name, on the scale that the chosen one is given on."""
         self.require_fitted()
-        evidence = network(images, self._sources([], self.map_names))
+        evidence = self._evidence(images, network, self._sources([], self.map_names))
         return {name: self.map_scales[name](self.map(name, evidence)).asinh() for name in self.map_names}
 
     def map(self, name: str, evidence: Evidence) -> torch.Tensor:
@@ -168,7 +178,7 @@ class Scorer(Fitted):
         for part in self._parts():
             part.start()
         for batch in images:
-            evidence = network(batch, self._sources(self.score_names, self.map_names))
+            evidence = self._evidence(batch, network, self._sources(self.score_names, self.map_names))
             for part in self._parts():
                 part.update(evidence[part.source])
             if self.density is not None:
@@ -229,10 +239,18 @@ class Scorer(Fitted):
 
     def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
-        evidence = network(images, self._sources(self.score_names, self.map_names))
+        evidence = self._evidence(images, network, self._sources(self.score_names, self.map_names))
         maps = {name: self._enlarged(name, evidence) for name in self.map_names}
         numbers = {name: self._number(name, maps, evidence) for name in self.score_names}
         return numbers | {name: self._thinned(self._smoothed(name, values)) for name, values in maps.items()}
+
+    def _evidence(self, images: torch.Tensor, network: Network, names: frozenset[str]) -> Evidence:
+        """What network and filters say of images (B, 3, H, W), as far as it is wanted."""
+        own = names - {FILTERS}
+        evidence = network(images, own) if own else {}
+        if self.filters is None or FILTERS not in names:
+            return evidence
+        return {**evidence, FILTERS: self.filters(images)}
 
     def _together(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Standardise numbers (B,) or maps (B, 1, H, W) of candidates, and average those that ``name`` joins."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from anomalib_ssl.models.components.backbone import Backbone
-from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, Scorer, join
+from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, RandomFilters, Scorer, join
 from anomalib_ssl.scoring.scorer import POOLED
 
 FEATURES, LAST = "features", "last"
@@ -26,7 +26,7 @@ def feature_scorer(
     own: Mapping[str, MapPart] | None = None,
     defaults: tuple[str, str] | None = None,
 ) -> Scorer:
-    """Make a scorer whose candidates are ``density``, ``places``, ``normed_places``, ``gradcam`` and a model's own.
+    """Make a scorer of ``density``, ``places``, ``normed_places``, ``gradcam``, ``filters`` and a model's own.
 
     Args:
         backbone: The network.
@@ -50,7 +50,7 @@ def feature_scorer(
     maps["gradcam"] = GradCam(LAST, density)
     for part in maps.values():
         part.sigma = MAP_SIGMA
-    return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density)
+    return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density, RandomFilters(image_size))
 
 
 def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[str]) -> Evidence:

@@ -14,7 +14,7 @@ from anomalib.models import AnomalibModule
 from anomalib_ssl.augmentations import RandomCrop
 from anomalib_ssl.checks import check_whole
 from anomalib_ssl.models.cutpaste.patch_model import CutPastePatchModel
-from anomalib_ssl.models.cutpaste.torch_model import CutPasteModel
+from anomalib_ssl.models.cutpaste.torch_model import DEFAULTS, CutPasteModel
 from anomalib_ssl.models.cutpaste.training import CutPasteTraining
 
 
@@ -59,8 +59,8 @@ class CutPaste(CutPasteTraining, AnomalibModule):
     def __init__(
         self,
         layer: Literal["pool", "level7"] = "pool",
-        score: str = "normed_places_top",
-        heat_map: str = "normed_places",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(**training)

@@ -9,6 +9,9 @@ from anomalib_ssl.models.components import ScoredModel, feature_evidence, featur
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import Evidence
 
+DEFAULTS = ("normed_places_top+filters_max", "normed_places+filters")
+"""Score and map that were best where they were measured (docs/results/scoring.md)."""
+
 
 class CutPasteModel(ScoredModel, CutPasteNetwork):
     """The image model of CutPaste (Li et al., CVPR 2021; https://arxiv.org/abs/2104.04015).
@@ -38,12 +41,12 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         layer: str = "pool",
         num_classes: int = 3,
         freeze_batch_norm: bool = False,
-        score: str = "normed_places_top",
-        heat_map: str = "normed_places",
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         image_size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)
-        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map)
+        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map, defaults=DEFAULTS)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute features of images (B, 3, H, W) in [0, 1]."""

@@ -31,8 +31,8 @@ PASSES_AT_ONCE = 4
 DISTANCE = "distance"
 """Name of the paper's map, and of its evidence."""
 
-DEFAULTS = ("normed_places_top", "distance+normed_places")
-"""Score and map that were best where they were measured (docs/results/dynamic_local_augmentation.md)."""
+DEFAULTS = ("normed_places_top+filters_max", "distance+normed_places+filters")
+"""Score and map that were best where they were measured (docs/results/scoring.md)."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""

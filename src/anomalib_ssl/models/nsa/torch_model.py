@@ -15,7 +15,7 @@ from anomalib_ssl.scoring.box_filter import default_box_size
 CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
-DEFAULTS = ("change_mean+normed_places_top", "change+normed_places")
+DEFAULTS = ("change_mean+normed_places_top+filters_max", "change+normed_places+filters")
 """Score and map that were best where they were measured (docs/results/scoring.md)."""
 
 

@@ -1,0 +1,89 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Features that need no training: random filters of several scales."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_ssl.scoring.maps import SMOOTHING
+from anomalib_ssl.scoring.places import Places, join
+
+WIDTHS = (32, 48, 64, 96)
+"""Numbers of filters, layer by layer; further layers have as many as the last."""
+
+PLACES = 16
+"""Least number of places, down or across, whichever are fewer; there are less than twice as many."""
+
+SCALES = 3
+"""The last so many layers give the features."""
+
+SIDE = 3
+"""Height and width of a filter."""
+
+DIMENSIONS = 100
+"""Principal directions that are kept, as many as PaDiM keeps channels."""
+
+GAIN = 4.0
+"""What images are multiplied by: their standard deviation is about a quarter."""
+
+SEED = 0
+"""Seed of the filters: the same in every model."""
+
+
+class RandomFilters(nn.Module):
+    """Features of images by layers of random filters, absolute values and halvings with a blur.
+
+    Each layer looks for random small patterns in what the layer before has found, disregards their sign, and gives a
+    blurred map of half the size. Filters of images add up to zero: where nothing changes they see nothing. So the
+    features tell what texture and which edges there are at a place, at three scales, as those of a scattering transform
+    do (Bruna and Mallat, 2013, https://arxiv.org/abs/1203.1513), and unlike what a network has learned they favour
+    nothing. What that is worth, alone and beside a trained network, is measured in docs/results/random_filters.md. All
+    of it is this package's choice.
+
+    The filters are buffers: they travel with the state dict, and into exported graphs.
+
+    Args:
+        size: Height and width in pixels of the images; the smaller decides how many layers there are.
+
+    Example:
+        >>> import torch
+        >>> filters = RandomFilters((128, 192))
+        >>> filters(torch.rand(2, 3, 128, 192)).shape
+        torch.Size([2, 208, 16, 24])
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        halvings = max(int(math.log2(max(min(size) / PLACES, 1))), 2)
+        widths = [*WIDTHS, *[WIDTHS[-1]] * halvings][: halvings + 1]
+        generator = torch.Generator().manual_seed(SEED)
+        self.count = len(widths)
+        for layer, (inputs, outputs) in enumerate(zip((3, *widths), widths, strict=False)):
+            # Uniform: these random numbers are the same to the last bit on any processor.
+            filters = torch.rand(outputs, inputs, SIDE, SIDE, generator=generator)
+            filters -= filters.mean(dim=(1, 2, 3), keepdim=True) if layer == 0 else 0.5
+            # Of the variance by which absolute values neither grow nor fade from layer to layer.
+            self.register_buffer(f"filters_{layer}", filters * math.sqrt(12 * 2 / (inputs * SIDE**2)))
+
+    @torch.no_grad()
+    def places(self, source: str) -> Places:
+        """Make what compares these features, as evidence of a name, with normal ones at the same place."""
+        _, channels, height, width = self(torch.zeros(1, 3, *self.size)).shape
+        places = Places(source, (channels, height, width), contrast=False, dimensions=DIMENSIONS)
+        places.sigma = SMOOTHING * min(self.size)
+        return places
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute features (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
+        features, scales = GAIN * images, []
+        for layer in range(self.count):
+            filters: torch.Tensor = getattr(self, f"filters_{layer}")
+            features = F.conv2d(features, filters, padding=SIDE // 2).abs()
+            features = F.avg_pool2d(features, 4, stride=2, padding=1)
+            scales.append(features)
+        return join(scales[-SCALES:])
