@@ -88,7 +88,8 @@ class Restoring(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("score", "heat_map"), [("auto", "auto"), ("three_top", "three"), ("pixels_one_mean", "pixels_three")]
+    ("score", "heat_map"),
+    [("auto", "auto"), ("three_top", "three"), ("pixels_one_mean", "pixels_three"), ("filters_max", "one+filters")],
 )
 def test_onnx_and_openvino_of_a_scorer_equal_eager(score, heat_map, tmp_path):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -104,7 +105,7 @@ def test_onnx_and_openvino_of_a_scorer_equal_eager(score, heat_map, tmp_path):
         # Also of images far from all that was seen.
         images = torch.rand(5, 3, *SIZE) * torch.tensor([1, 0, 0.5, 1e3, 1e6]).view(-1, 1, 1, 1)
         expected = model(images)
-    assert expected[0].max() > 5
+    assert expected[0].max() > 3
     # Nothing of the other candidates: statistics of pixels are as large as images.
     sizes = [tuple(constant.dims)[-2:] for constant in onnx.load(path).graph.initializer]
     assert (SIZE in sizes) == any("pixels" in name for name in model.scorer.chosen)
