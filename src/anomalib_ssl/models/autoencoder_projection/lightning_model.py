@@ -93,7 +93,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         heat_map: How defects are located: ``auto``, chosen likewise; ``plain``, ``scaled``, ``gradient``, ``colour``,
             ``both`` or ``all`` errors, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of them standardised
             pixel by pixel by the training images, as in ``pixels_scaled``; ``normed_places`` or ``places``, how
-            unlikely the encoder's features are; or several joined by ``+``.
+            unlikely the encoder's features are; ``filters``, likewise of
+            :class:`~anomalib_ssl.scoring.RandomFilters`; or several joined by ``+``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`. The
             default visualizer adds reconstructions and errors.
 

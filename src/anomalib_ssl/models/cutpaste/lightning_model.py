@@ -38,8 +38,9 @@ class CutPaste(CutPasteTraining, AnomalibModule):
             tells defects planted in held-out images best. What scored best where it was measured is the default
             (docs/results/scoring.md).
         heat_map: How defects are located: ``places``, how far features of three stages are from the normal ones of the
-            same place; ``normed_places``, the same without an image's own contrast; the paper's ``gradcam``; or
-            ``auto``, chosen likewise.
+            same place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
+            :class:`~anomalib_ssl.scoring.RandomFilters`; the paper's ``gradcam``; several joined by ``+``; or ``auto``,
+            chosen likewise.
         **training: Arguments of :class:`~anomalib_ssl.models.cutpaste.training.CutPasteTraining`, and those that all
             models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 

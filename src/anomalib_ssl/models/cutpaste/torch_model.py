@@ -10,7 +10,7 @@ from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import Evidence
 
 DEFAULTS = ("normed_places_top+filters_max", "normed_places+filters")
-"""Score and map that were best where they were measured (docs/results/scoring.md)."""
+"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 
 class CutPasteModel(ScoredModel, CutPasteNetwork):

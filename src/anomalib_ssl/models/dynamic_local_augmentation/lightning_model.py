@@ -86,8 +86,9 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. What scored best
             where it was measured is the default (docs/results/scoring.md).
         heat_map: How defects are located: the paper's ``distance``; ``places``, how unlikely features of three stages
-            are at their place; ``normed_places``, the same without an image's own contrast; ``gradcam`` of the
-            density; several joined by ``+``; or ``auto``, chosen likewise.
+            are at their place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
+            :class:`~anomalib_ssl.scoring.RandomFilters`; ``gradcam`` of the density; several joined by ``+``; or
+            ``auto``, chosen likewise.
         **training: Arguments that all models share; see
             :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 

@@ -32,7 +32,7 @@ DISTANCE = "distance"
 """Name of the paper's map, and of its evidence."""
 
 DEFAULTS = ("normed_places_top+filters_max", "distance+normed_places+filters")
-"""Score and map that were best where they were measured (docs/results/scoring.md)."""
+"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""

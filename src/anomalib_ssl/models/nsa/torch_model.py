@@ -16,7 +16,7 @@ CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
 DEFAULTS = ("change_mean+normed_places_top+filters_max", "change+normed_places+filters")
-"""Score and map that were best where they were measured (docs/results/scoring.md)."""
+"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 
 class NSAModel(ScoredModel):
@@ -26,7 +26,8 @@ class NSAModel(ScoredModel):
     its mean ``change_mean`` an image's score: the authors' code has no other. The scorer standardises either by normal
     images, which changes no rank. All else is this package's: other numbers of the map, the map standardised pixel by
     pixel, and how unlikely features of the encoder are, see :func:`~anomalib_ssl.models.components.feature_scorer`. By
-    default what the network finds changed and how unlikely its features are count alike.
+    default what the network finds changed, how unlikely its features are, and how unlikely those of random filters are
+    count alike.
 
     Args:
         backbone: Name of a timm network; see :class:`NSANetwork`.

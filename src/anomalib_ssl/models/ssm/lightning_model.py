@@ -89,7 +89,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         heat_map: How defects are located: ``refined`` as in the code; ``plain``, ``scaled``, ``gradient``, ``colour``,
             ``both`` or ``all`` errors of the first pass, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of
             them standardised pixel by pixel by the training images, as in ``pixels_both``; ``normed_places`` or
-            ``places``, how unlikely the encoder's features are; several joined by ``+``; or ``auto``.
+            ``places``, how unlikely the encoder's features are; ``filters``, likewise of
+            :class:`~anomalib_ssl.scoring.RandomFilters`; several joined by ``+``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Raises:
