@@ -68,7 +68,8 @@ class RandomFilters(nn.Module):
             filters = torch.rand(outputs, inputs, SIDE, SIDE, generator=generator)
             filters -= filters.mean(dim=(1, 2, 3), keepdim=True) if layer == 0 else 0.5
             # Of the variance by which absolute values neither grow nor fade from layer to layer.
-            self.register_buffer(f"filters_{layer}", filters * math.sqrt(12 * 2 / (inputs * SIDE**2)))
+            filters *= math.sqrt(12 * 2 / (inputs * SIDE**2))
+            self.register_buffer(f"filters_{layer}", filters.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
     def places(self, source: str) -> Places:
@@ -80,10 +81,11 @@ class RandomFilters(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute features (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
-        features, scales = GAIN * images, []
+        # The faster layout for convolutions.
+        features, scales = GAIN * images.contiguous(memory_format=torch.channels_last), []
         for layer in range(self.count):
             filters: torch.Tensor = getattr(self, f"filters_{layer}")
-            features = F.conv2d(features, filters, padding=SIDE // 2).abs()
+            features = F.conv2d(features, filters, padding=SIDE // 2).abs_()
             features = F.avg_pool2d(features, 4, stride=2, padding=1)
             scales.append(features)
         return join(scales[-SCALES:])
