@@ -97,7 +97,7 @@ def test_training_gives_logits_and_evaluation_their_standardised_sigmoid():
     assert (scored.anomaly_map.flatten()[order].diff() >= 0).all()
 
 
-def test_changes_features_and_random_filters_count_alike():
+def test_the_network_and_random_filters_count_alike():
     model, images = build(), rand(5, 3, 64, 64)
     model.fit([images])
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_changes_features_and_random_filters_count_alike():
             model.scorer.chosen = chosen
             singles.append(model(images))
     for name in ("pred_score", "anomaly_map"):
-        mean = sum(getattr(single, name) for single in singles) / 3
+        mean = sum(getattr(single, name) for single in singles) / 2
         torch.testing.assert_close(getattr(joined, name), mean, rtol=1e-3, atol=1e-3)
 
 

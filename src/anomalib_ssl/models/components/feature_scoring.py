@@ -14,6 +14,9 @@ from anomalib_ssl.scoring.scorer import POOLED
 FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""
 
+DEFAULTS = ("normed_places_top+filters_max", "normed_places+filters")
+"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
+
 MAP_SIGMA = 4.0
 """Gaussian smoothing of maps of features, in pixels."""
 
@@ -24,7 +27,7 @@ def feature_scorer(
     score: str,
     heat_map: str,
     own: Mapping[str, MapPart] | None = None,
-    defaults: tuple[str, str] | None = None,
+    defaults: tuple[str, str] = DEFAULTS,
 ) -> Scorer:
     """Make a scorer of ``density``, ``places``, ``normed_places``, ``gradcam``, ``filters`` and a model's own.
 

@@ -16,7 +16,7 @@ from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scor
 PLACES = 32
 """No stage is looked at at twice as many places in a row: a ResNet at 256 pixels has so many."""
 
-DEFAULTS = ("pixels_all_max+normed_places_top+filters_max", "all+normed_places+filters")
+DEFAULTS = ("pixels_all_max+normed_places_top+filters_max", "all+filters")
 """Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 

@@ -13,8 +13,9 @@ from anomalib.models import AnomalibModule
 
 from anomalib_ssl.augmentations import RandomCrop
 from anomalib_ssl.checks import check_whole
+from anomalib_ssl.models.components.feature_scoring import DEFAULTS
 from anomalib_ssl.models.cutpaste.patch_model import CutPastePatchModel
-from anomalib_ssl.models.cutpaste.torch_model import DEFAULTS, CutPasteModel
+from anomalib_ssl.models.cutpaste.torch_model import CutPasteModel
 from anomalib_ssl.models.cutpaste.training import CutPasteTraining
 
 

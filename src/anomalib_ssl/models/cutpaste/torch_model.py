@@ -6,11 +6,9 @@
 import torch
 
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
+from anomalib_ssl.models.components.feature_scoring import DEFAULTS
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import Evidence
-
-DEFAULTS = ("normed_places_top+filters_max", "normed_places+filters")
-"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 
 class CutPasteModel(ScoredModel, CutPasteNetwork):
@@ -46,7 +44,7 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
         image_size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)
-        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map, defaults=DEFAULTS)
+        self.scorer = feature_scorer(self.backbone, image_size, score, heat_map)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute features of images (B, 3, H, W) in [0, 1]."""

@@ -20,14 +20,11 @@ from anomalib_ssl.augmentations import BlendedPatch, LocalAugmentation
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
+from anomalib_ssl.models.components.feature_scoring import DEFAULTS
 from anomalib_ssl.models.dynamic_local_augmentation import inspection
 from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMonitor, spread
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
-from anomalib_ssl.models.dynamic_local_augmentation.torch_model import (
-    DEFAULTS,
-    DISTANCE,
-    DynamicLocalAugmentationModel,
-)
+from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DISTANCE, DynamicLocalAugmentationModel
 from anomalib_ssl.models.dynamic_local_augmentation.views import GlobalViews, TrainingViews
 from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.images.clean import images_per_update
@@ -42,9 +39,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     """Learn equal features of normal images and opposite ones where they are augmented; score by the distance.
 
     A network learns without labels that two views of normal images are alike, and that an image is unlike itself where
-    one rectangle is rotated, discoloured, jumbled or drained of colour, the more so the operation that changes more. An
-    image's anomaly map is the distance of its feature maps to the mean ones of the training images, plus how much
-    more or less than normal they vary under dropout.
+    one rectangle is rotated, discoloured, jumbled or drained of colour, the more so the operation that changes more. The
+    paper's anomaly map is the distance of an image's feature maps to the mean ones of the training images, plus how
+    much more or less than normal they vary under dropout; by default how unlikely features are at their place, and
+    those of random filters, make map and score.
 
     From the paper's abstract: contrast with dynamically weighted local augmentations as negative samples, and
     uncertainty. By a secondary note on it: ResNet-18 from scratch, SimSiam's losses, three terms with weights of 1, 0.1

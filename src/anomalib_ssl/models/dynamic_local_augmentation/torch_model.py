@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_flag
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
-from anomalib_ssl.models.components.feature_scoring import MAP_SIGMA
+from anomalib_ssl.models.components.feature_scoring import DEFAULTS, MAP_SIGMA
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
 from anomalib_ssl.models.dynamic_local_augmentation.heads import DenseHead, GlobalHead, Projection
@@ -30,9 +30,6 @@ PASSES_AT_ONCE = 4
 
 DISTANCE = "distance"
 """Name of the paper's map, and of its evidence."""
-
-DEFAULTS = ("normed_places_top+filters_max", "distance+normed_places+filters")
-"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
@@ -123,7 +120,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
         self.uncertainty = MapDeviation(shapes, divisor) if self.mc_samples > 0 else None
         own = {DISTANCE: Errors(DISTANCE)}
         own[DISTANCE].sigma = MAP_SIGMA
-        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own, DEFAULTS)
+        self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own)
 
     def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:
         """Project views in training mode, score images in evaluation mode.

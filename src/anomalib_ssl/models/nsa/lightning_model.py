@@ -44,8 +44,8 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
     """NSA: find natural-looking defects, patches of other training images that are resized and blended in.
 
     A network that reads an image and gives a map learns to tell where patches were blended in. Its target is soft: how
-    much a pixel was changed. Its answer is the published map, and the mean of that the published score; by default how
-    unlikely features of its encoder are counts as much as either.
+    much a pixel was changed. Its answer is the published map, and the mean of that the published score; by default
+    features of its encoder and random filters have a part in them.
 
     From the authors' code: the network, the patches, the labels, cross-entropy, Adam with a cosine from 1e-3 to 1e-6 in
     batches of 64, ``change_mean`` and ``change``, and for textures and unaligned objects what else is done to images.

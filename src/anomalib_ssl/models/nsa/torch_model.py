@@ -15,7 +15,7 @@ from anomalib_ssl.scoring.box_filter import default_box_size
 CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
-DEFAULTS = ("change_mean+normed_places_top+filters_max", "change+normed_places+filters")
+DEFAULTS = ("normed_places_top+filters_max", "change+filters")
 """Score and map that were best where they were measured (docs/results/random_filters.md)."""
 
 
@@ -26,8 +26,7 @@ class NSAModel(ScoredModel):
     its mean ``change_mean`` an image's score: the authors' code has no other. The scorer standardises either by normal
     images, which changes no rank. All else is this package's: other numbers of the map, the map standardised pixel by
     pixel, and how unlikely features of the encoder are, see :func:`~anomalib_ssl.models.components.feature_scorer`. By
-    default what the network finds changed, how unlikely its features are, and how unlikely those of random filters are
-    count alike.
+    default a score is of the latter and of random filters, a map of what the network finds changed and of these.
 
     Args:
         backbone: Name of a timm network; see :class:`NSANetwork`.
