@@ -39,8 +39,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     """Learn equal features of normal images and opposite ones where they are augmented; score by the distance.
 
     A network learns without labels that two views of normal images are alike, and that an image is unlike itself where
-    one rectangle is rotated, discoloured, jumbled or drained of colour, the more so the operation that changes more. The
-    paper's anomaly map is the distance of an image's feature maps to the mean ones of the training images, plus how
+    one rectangle is rotated, discoloured, jumbled or drained of colour, the more so the operation that changes more.
+    The paper's anomaly map is the distance of an image's feature maps to the mean ones of the training images, plus how
     much more or less than normal they vary under dropout; by default how unlikely features are at their place, and
     those of random filters, make map and score.
 
