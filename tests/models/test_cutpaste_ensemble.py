@@ -25,7 +25,9 @@ def rand_images(num=6, seed=0):
 
 def make_member(mode):
     if mode == "image":
-        return CutPasteModel("test_efficientnet", image_size=(64, 64))
+        # Of their networks alone: random filters are the same in all.
+        alone = {"score": "normed_places_top", "heat_map": "normed_places"}
+        return CutPasteModel("test_efficientnet", image_size=(64, 64), **alone)
     return CutPastePatchModel((64, 64), "test_efficientnet", stride=16)
 
 
