@@ -16,7 +16,7 @@ WIDTHS = (32, 48, 64, 96)
 """Numbers of filters, layer by layer; further layers have as many as the last."""
 
 PLACES = 16
-"""Least number of places, down or across, whichever are fewer; there are less than twice as many."""
+"""Least number of places along the shorter side, of 64 pixels or more; there are less than twice as many."""
 
 SCALES = 3
 """The last so many layers give the features."""
@@ -67,7 +67,7 @@ class RandomFilters(nn.Module):
             # Uniform: these random numbers are the same to the last bit on any processor.
             filters = torch.rand(outputs, inputs, SIDE, SIDE, generator=generator)
             filters -= filters.mean(dim=(1, 2, 3), keepdim=True) if layer == 0 else 0.5
-            # Of the variance by which absolute values neither grow nor fade from layer to layer.
+            # The variance of He et al.'s initialisation; a uniform number in [0, 1) has one of a twelfth.
             filters *= math.sqrt(12 * 2 / (inputs * SIDE**2))
             self.register_buffer(f"filters_{layer}", filters.contiguous(memory_format=torch.channels_last))
 

@@ -88,8 +88,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         corruption: How training images are corrupted.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, several joined by
-            ``+``, or ``auto`` for what tells defects planted in held-out images best. What scored best where it was
-            measured is the default (docs/results/autoencoder_projection.md).
+            ``+``, or ``auto`` for what tells defects planted in held-out images best. By default errors, features
+            and random filters count alike (docs/results/random_filters.md).
         heat_map: How defects are located: ``auto``, chosen likewise; ``plain``, ``scaled``, ``gradient``, ``colour``,
             ``both`` or ``all`` errors, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of them standardised
             pixel by pixel by the training images, as in ``pixels_scaled``; ``normed_places`` or ``places``, how

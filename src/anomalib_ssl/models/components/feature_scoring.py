@@ -15,7 +15,7 @@ FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""
 
 DEFAULTS = ("normed_places_top+filters_max", "normed_places+filters")
-"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
+"""Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
 
 MAP_SIGMA = 4.0
 """Gaussian smoothing of maps of features, in pixels."""

@@ -17,7 +17,7 @@ PLACES = 32
 """No stage is looked at at twice as many places in a row: a ResNet at 256 pixels has so many."""
 
 DEFAULTS = ("pixels_all_max+normed_places_top+filters_max", "all+filters")
-"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
+"""Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
 
 
 class RestoringModel(ScoredModel):

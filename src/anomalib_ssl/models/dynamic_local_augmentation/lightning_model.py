@@ -78,11 +78,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         standardize: Whether each channel of a feature map is brought to a mean of 0 and a standard deviation of 1 over
             the image, so that its light and contrast count for little, and squared distances are divided by how much
             their place and channel vary over the training images, so that stages, and distance and uncertainty, are
-            comparable.
-            Without, feature maps are compared as they are, as the note has it.
+            comparable. Without, feature maps are compared as they are, as the note has it.
         score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
-            ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. What scored best
-            where it was measured is the default (docs/results/scoring.md).
+            ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. By default
+            features and random filters count alike (docs/results/random_filters.md).
         heat_map: How defects are located: the paper's ``distance``; ``places``, how unlikely features of three stages
             are at their place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
             :class:`~anomalib_ssl.scoring.RandomFilters`; ``gradcam`` of the density; several joined by ``+``; or

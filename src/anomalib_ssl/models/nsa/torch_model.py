@@ -16,7 +16,7 @@ CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
 DEFAULTS = ("normed_places_top+filters_max", "change+filters")
-"""Score and map that were best where they were measured (docs/results/random_filters.md)."""
+"""Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
 
 
 class NSAModel(ScoredModel):
