@@ -138,6 +138,18 @@ def test_scores_and_maps_are_monotone_and_standardised_by_held_out_images(number
     assert len(in_order.unique()) > 0.9 * len(maps.unique())
 
 
+def test_a_candidate_that_is_named_twice_counts_twice():
+    joined = fitted(make(score="shown_max+noise_mean+noise_mean", heat_map="noise+shown+shown"))
+    first, second = (
+        fitted(make(score="shown_max", heat_map="noise")),
+        fitted(make(score="noise_mean", heat_map="shown")),
+    )
+    images = flat_images(5, seed=3)
+    given, one, two = (scorer(images, telling) for scorer in (joined, first, second))
+    for name in ("pred_score", "anomaly_map"):
+        torch.testing.assert_close(getattr(given, name), (getattr(one, name) + 2 * getattr(two, name)) / 3)
+
+
 def test_candidates_that_are_joined_give_the_mean_of_both():
     joined = fitted(make(score="shown_max+noise_mean", heat_map="noise+shown"))
     first, second = (

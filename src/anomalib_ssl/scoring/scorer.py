@@ -56,11 +56,11 @@ class Scorer(Fitted):
     value of each, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, before
     it is smoothed, which places defects better and tells images worse; and ``density``, a Gaussian of pooled features.
     Random filters add a map, ``filters``: how unlikely at their place the features are that they see.
-    Several joined by ``+``, as in ``change_mean+density``, stand for the mean of what each gives. Everything is fitted
-    to the training images. Then images that were held out from training are scored in all ways,
-    and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC, a mean over the
-    families of defects, are taken, for score and map separately. No label and no test image has a part in this. The
-    choice travels with the state dict; exported graphs hold nothing else.
+    Several joined by ``+``, as in ``change_mean+density``, stand for the mean of what each gives, and one that is named
+    twice counts twice. Everything is fitted to the training images. Then images that were held out from training are
+    scored in all ways, and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC,
+    a mean over the families of defects, are taken, for score and map separately. No label and no test image has a part in
+    this. The choice travels with the state dict; exported graphs hold nothing else.
 
     Scores and maps come as ``asinh((x - mean) / deviation)`` over the held-out images: 0 is an ordinary sound image
     (or pixel), 1 about a standard deviation above, and large distances grow as their logarithm. That is monotone, so
@@ -130,10 +130,10 @@ class Scorer(Fitted):
         scores, shown_maps = score.split(AND), shown.split(AND)
         evidence = self._evidence(images, network, self._sources(scores, shown_maps))
         maps = {name: self._enlarged(name, evidence) for name in self._maps_of(scores, shown_maps)}
-        return InferenceBatch(
-            pred_score=self._together(score, {name: self._number(name, maps, evidence) for name in scores}),
-            anomaly_map=self._together(shown, {name: self._smoothed(name, maps[name]) for name in shown_maps}),
-        )
+        # Once, however often it counts.
+        numbers = {name: self._number(name, maps, evidence) for name in dict.fromkeys(scores)}
+        smoothed = {name: self._smoothed(name, maps[name]) for name in dict.fromkeys(shown_maps)}
+        return InferenceBatch(pred_score=self._together(score, numbers), anomaly_map=self._together(shown, smoothed))
 
     def candidates(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
         """All maps (B, 1, H, W) by name, on the scale that the chosen one is given on."""
