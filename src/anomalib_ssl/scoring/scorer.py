@@ -59,8 +59,8 @@ class Scorer(Fitted):
     Several joined by ``+``, as in ``change_mean+density``, stand for the mean of what each gives, and one that is named
     twice counts twice. Everything is fitted to the training images. Then images that were held out from training are
     scored in all ways, and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC,
-    a mean over the families of defects, are taken, for score and map separately. No label and no test image has a part in
-    this. The choice travels with the state dict; exported graphs hold nothing else.
+    a mean over the families of defects, are taken, for score and map separately. No label and no test image has a part
+    in this. The choice travels with the state dict; exported graphs hold nothing else.
 
     Scores and maps come as ``asinh((x - mean) / deviation)`` over the held-out images: 0 is an ordinary sound image
     (or pixel), 1 about a standard deviation above, and large distances grow as their logarithm. That is monotone, so
