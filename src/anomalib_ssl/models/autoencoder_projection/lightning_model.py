@@ -63,7 +63,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
 
     An autoencoder learns to give back the normal image from one with corrupted regions: to repair what is not normal
     and to leave the rest alone, like an orthogonal projection onto the normal images. An image is scored by its
-    smoothed reconstruction error, and by how unlikely the encoder's features are, from a single forward pass.
+    smoothed reconstruction error from a single forward pass; by default random filters have a part in that.
 
     From the paper's abstract: training on partial, structured distortions with a modified reconstruction error of the
     clean image; scoring by the reconstruction error of one forward pass. Its text and tables were not available: all
@@ -88,8 +88,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         corruption: How training images are corrupted.
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, several joined by
-            ``+``, or ``auto`` for what tells defects planted in held-out images best. By default errors, features
-            and random filters count alike (docs/results/random_filters.md).
+            ``+``, or ``auto`` for what tells defects planted in held-out images best. By default random filters count
+            twice beside errors (docs/results/random_filters.md).
         heat_map: How defects are located: ``auto``, chosen likewise; ``plain``, ``scaled``, ``gradient``, ``colour``,
             ``both`` or ``all`` errors, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of them standardised
             pixel by pixel by the training images, as in ``pixels_scaled``; ``normed_places`` or ``places``, how

@@ -14,7 +14,7 @@ from anomalib_ssl.scoring.scorer import POOLED
 FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""
 
-DEFAULTS = ("normed_places_top+filters_max", "normed_places+filters")
+DEFAULTS = ("normed_places_top+filters_max+filters_max", "normed_places+filters+filters")
 """Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
 
 MAP_SIGMA = 4.0

@@ -42,7 +42,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     one rectangle is rotated, discoloured, jumbled or drained of colour, the more so the operation that changes more.
     The paper's anomaly map is the distance of an image's feature maps to the mean ones of the training images, plus how
     much more or less than normal they vary under dropout; by default how unlikely features are at their place, and
-    those of random filters, make map and score.
+    twice as much those of random filters, make map and score.
 
     From the paper's abstract: contrast with dynamically weighted local augmentations as negative samples, and
     uncertainty. By a secondary note on it: ResNet-18 from scratch, SimSiam's losses, three terms with weights of 1, 0.1

@@ -15,7 +15,7 @@ from anomalib_ssl.scoring.box_filter import default_box_size
 CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
-DEFAULTS = ("normed_places_top+filters_max", "change+filters")
+DEFAULTS = ("normed_places_top+filters_max+filters_max", "change+filters")
 """Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
 
 
