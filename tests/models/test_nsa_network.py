@@ -97,18 +97,23 @@ def test_training_gives_logits_and_evaluation_their_standardised_sigmoid():
     assert (scored.anomaly_map.flatten()[order].diff() >= 0).all()
 
 
-def test_the_network_and_random_filters_count_alike():
+def test_the_network_and_random_filters_both_count():
     model, images = build(), rand(5, 3, 64, 64)
     model.fit([images])
-    with torch.no_grad():
-        joined = model(images)
-        singles = []
-        for chosen in zip(*(joined_names.split("+") for joined_names in DEFAULTS), strict=True):
-            model.scorer.chosen = chosen
-            singles.append(model(images))
-    for name in ("pred_score", "anomaly_map"):
-        mean = sum(getattr(single, name) for single in singles) / 2
-        torch.testing.assert_close(getattr(joined, name), mean, rtol=1e-3, atol=1e-3)
+    scores, maps = (names.split("+") for names in DEFAULTS)
+    assert {"filters_max", "normed_places_top"} == set(scores)
+    assert {"filters", "change"} == set(maps)
+
+    def scored(score, heat_map):
+        model.scorer.chosen = (score, heat_map)
+        with torch.no_grad():
+            return model(images)
+
+    joined = scored(*DEFAULTS)
+    mean_score = torch.stack([scored(one, maps[0]).pred_score for one in scores]).mean(dim=0)
+    mean_map = torch.stack([scored(scores[0], one).anomaly_map for one in maps]).mean(dim=0)
+    torch.testing.assert_close(joined.pred_score, mean_score, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(joined.anomaly_map, mean_map, rtol=1e-3, atol=1e-3)
 
 
 def test_scores_do_not_depend_on_the_batch():
