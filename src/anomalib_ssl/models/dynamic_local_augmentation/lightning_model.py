@@ -81,7 +81,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             comparable. Without, feature maps are compared as they are, as the note has it.
         score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
             ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. By default
-            features and random filters count alike (docs/results/random_filters.md).
+            random filters count twice beside features (docs/results/random_filters.md).
         heat_map: How defects are located: the paper's ``distance``; ``places``, how unlikely features of three stages
             are at their place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
             :class:`~anomalib_ssl.scoring.RandomFilters`; ``gradcam`` of the density; several joined by ``+``; or
