@@ -36,6 +36,13 @@ def test_model_configuration_builds_the_model_it_describes(path):
         assert as_lists({key: built[key] for key in value} if isinstance(value, dict) else built) == value
 
 
+@pytest.mark.parametrize("name", ["cutpaste", "nsa", "ssm", "autoencoder_projection", "dynamic_local_augmentation"])
+def test_the_configuration_with_the_practical_budget_scores_as_the_model_does_by_default(name):
+    described = yaml.safe_load((CONFIGS / f"model/{name}.yaml").read_text(encoding="utf-8"))["model"]["init_args"]
+    default = get_model(name).hparams
+    assert (described["score"], described["heat_map"]) == (default["score"], default["heat_map"])
+
+
 @pytest.mark.usefixtures("no_download")
 @pytest.mark.parametrize("path", sorted((CONFIGS / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
 def test_benchmark_configuration_names_models_that_get_model_knows(path):
