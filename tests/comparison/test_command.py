@@ -281,8 +281,8 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     (alone,) = Store(tmp_path / "alone").rows()
     assert (alone.job, alone.weights) == (second.job, None)
     assert (first.scored_by, alone.scored_by) == (
-        "normed_places_top+filters_max+filters_max, places",
-        "normed_places_top+filters_max+filters_max, gradcam",
+        "places_and_filters_max, places",
+        "places_and_filters_max, gradcam",
     )
     for metric in METRICS:
         assert getattr(alone, metric) == pytest.approx(getattr(second, metric), abs=1e-6), metric

@@ -159,7 +159,7 @@ def test_places_find_a_changed_place(backbone):
 
 def test_backbones_without_stages_are_localised_by_gradcam(monkeypatch):
     monkeypatch.setattr("anomalib_ssl.models.components.backbone.STAGE_REDUCTIONS", ())
-    with pytest.raises(ValueError, match=r"score must be .*'density'.*'gradcam_max'.*got 'normed_places_top'"):
+    with pytest.raises(ValueError, match=r"score must be .*'density'.*'gradcam_max'.*got 'places_and_filters_max'"):
         CutPaste(backbone="test_resnet", image_size=64)
     model = CutPaste(backbone="test_resnet", image_size=64, score="density", heat_map="gradcam").eval()
     model.fit_statistics([rand_images()])

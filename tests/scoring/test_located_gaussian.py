@@ -53,6 +53,46 @@ def test_scores_equal_numpy(l2_normalize, dims, num):
     assert density.num_fitted == num
 
 
+def test_each_kind_of_feature_has_its_own_directions_at_the_same_variance():
+    train, test = features(40), features(7, seed=1)
+    kinds = (4, 6), (3, 2)
+    density = LocatedGaussianDensity(kinds[0], GRID, kinds[1], l2_normalize=False).double().fit(train.split(8))
+    projected, start = [], 0
+    for length, number in zip(*kinds, strict=True):
+        rows = as_rows(train[:, start : start + length]).numpy()
+        _, directions = np.linalg.eigh(np.cov(rows.T, bias=True))
+        basis = directions[:, ::-1][:, :number]
+        basis = basis / np.sqrt((rows @ basis).var(axis=0).mean())
+        projected.append(
+            [
+                torch.einsum("bdhw,dk->bkhw", part[:, start : start + length], torch.from_numpy(basis))
+                for part in (train, test)
+            ]
+        )
+        start += length
+    train_kept, test_kept = (torch.cat(parts, dim=1) for parts in zip(*projected, strict=True))
+    expected = reference(train_kept, test_kept, sum(kinds[1]), l2_normalize=False, ridge=0.01)
+    np.testing.assert_allclose(density(test), expected, rtol=1e-8, atol=1e-9)
+
+
+def test_the_scale_of_a_kind_of_feature_does_not_matter():
+    train, test = features(40), features(7, seed=1)
+    scale = torch.ones(10, 1, 1, dtype=torch.float64)
+    scale[4:] = 1e3
+    density = LocatedGaussianDensity((4, 6), GRID, (3, 2), l2_normalize=False).double()
+    expected = density.fit([train])(test)
+    torch.testing.assert_close(density.fit([scale * train])(scale * test), expected)
+    together = LocatedGaussianDensity(10, GRID, 5, l2_normalize=False).double()
+    assert not torch.allclose(together.fit([scale * train])(scale * test), together.fit([train])(test), rtol=0.1)
+
+
+def test_each_kind_of_feature_needs_a_number_of_directions():
+    with pytest.raises(ValueError, match=r"dims must be one number for each of num_features, \[4, 6\], got \[3\]"):
+        LocatedGaussianDensity((4, 6), GRID, 3)
+    with pytest.raises(ValueError, match="dims"):
+        LocatedGaussianDensity((4, 6), GRID, (5, 1))
+
+
 @pytest.mark.parametrize("batch", [1, 7, 64, 100])
 def test_batching_does_not_matter(batch):
     train, test = features(150), features(7, seed=1)

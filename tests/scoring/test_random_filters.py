@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from anomalib_ssl.scoring import RandomFilters, Scorer
+from anomalib_ssl.scoring import Places, RandomFilters, Scorer
 
 
 def rand(*shape, seed=0):
@@ -97,6 +97,36 @@ def test_a_scorer_with_filters_finds_what_no_network_told():
         row, column = divmod(int(one.argmax()), 64)
         assert 12 <= row < 32
         assert 32 <= column < 52
+
+
+@torch.no_grad()
+def test_filters_and_features_together_tell_what_neither_tells_alone():
+    # A network that says how strong the pattern of an image is, or, in place of that, the contrary.
+    strong = torch.tensor([True, False]).repeat(30).reshape(-1, 1, 1, 1)
+    pattern, noise = rand(1, 3, 64, 64) - 0.5, rand(60, 3, 64, 64, seed=1)
+    images = 0.5 + torch.where(strong, 0.3, 0.1) * pattern + 0.02 * noise
+    rows = torch.linspace(-1, 1, 8).sign().reshape(1, 1, 8, 1).expand(-1, 2, 8, 8)
+    contrary = False
+
+    def network(batch, names):
+        assert names == {"features"}
+        says = (batch.std(dim=(1, 2, 3), keepdim=True) > 0.06) ^ contrary
+        return {"features": torch.where(says, rows, -rows)}
+
+    filters = RandomFilters((64, 64))
+    parts = {
+        "alone": Places("features", (2, 8, 8), contrast=False),
+        "together": filters.places("filters+features", beside=2),
+    }
+    names = "together_max", "together"
+    scorer = Scorer(parts, (64, 64), *names, names, filters=filters)
+    scorer.fit(images[:40].split(8), network)
+    sound, maps = scorer(images[40:], network), scorer.candidates(images[40:], network)
+    contrary = True
+    changed = scorer.candidates(images[40:], network)
+    torch.testing.assert_close(changed["filters"], maps["filters"])
+    torch.testing.assert_close(changed["alone"], maps["alone"], rtol=0.05, atol=0.05)
+    assert scorer(images[40:], network).pred_score.min() > sound.pred_score.max() + 1
 
 
 def test_without_filters_there_is_no_such_map():

@@ -3,7 +3,7 @@
 
 """One Gaussian density at each location of a grid, for objects that lie alike in every image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -27,12 +27,15 @@ class LocatedGaussianDensity(Density):
     features of all locations of the first 64 images. (PaDiM, Defard et al., 2020, has Gaussians like these, in 100
     dimensions chosen at random.) The score is half the squared Mahalanobis distance (equation 2 of the paper).
 
+    Where features are several kinds put together, each kind has principal directions of its own, brought to the same
+    variance: how many of a kind are kept then decides how much it counts, not its scale nor its length.
+
     Directions, means and whitening matrices are buffers: they travel with the state dict and into exported graphs.
 
     Args:
-        num_features: Length D of a feature.
+        num_features: Length D of a feature, or the lengths of the kinds that it is put together of.
         grid_size: Height h and width w of the feature maps.
-        dims: Number of principal directions kept, at most ``num_features``.
+        dims: Number of principal directions kept, at most ``num_features``; one for each kind.
         l2_normalize: Whether features are scaled to unit length.
         ridge: Value added to the diagonals of the covariances, as a fraction of the mean variance over all locations
             and directions, of at least 1e-6.
@@ -54,25 +57,32 @@ class LocatedGaussianDensity(Density):
 
     def __init__(
         self,
-        num_features: int,
+        num_features: int | Sequence[int],
         grid_size: tuple[int, int],
-        dims: int = 100,
+        dims: int | Sequence[int] = 100,
         l2_normalize: bool = True,
         ridge: float = 0.01,
     ) -> None:
         super().__init__(l2_normalize)
         for side in grid_size:
             check_whole("grid_size", side, 1)
-        check_whole("dims", dims, 1, num_features)
+        lengths = [num_features] if isinstance(num_features, int) else list(num_features)
+        kept = [dims] if isinstance(dims, int) else list(dims)
+        if len(kept) != len(lengths):
+            msg = f"dims must be one number for each of num_features, {lengths}, got {kept}."
+            raise ValueError(msg)
+        for length, number in zip(lengths, kept, strict=True):
+            check_whole("dims", number, 1, length)
         check_number("ridge", ridge, 1e-6)
         self.grid_size = grid_size
         self.ridge = ridge
+        self._kinds = list(zip(lengths, kept, strict=True))
         num_locations = grid_size[0] * grid_size[1]
         self._first: list[torch.Tensor] = []
         self._moments_here: _Moments | None = None
-        self.register_buffer("projection", torch.zeros(dims, num_features))
-        self.register_buffer("mean", torch.zeros(num_locations, dims))
-        self.register_buffer("whitening", torch.zeros(num_locations, dims, dims))
+        self.register_buffer("projection", torch.zeros(sum(kept), sum(lengths)))
+        self.register_buffer("mean", torch.zeros(num_locations, sum(kept)))
+        self.register_buffer("whitening", torch.zeros(num_locations, sum(kept), sum(kept)))
 
     def fit(self, batches: Iterable[torch.Tensor]) -> "LocatedGaussianDensity":
         """Estimate the densities in one pass over the features of normal images.
@@ -177,8 +187,7 @@ class LocatedGaussianDensity(Density):
         # However the images are divided into batches, the same ones decide.
         shared = self._moments([as_rows(features[:IMAGES_FOR_DIRECTIONS])], self.projection.shape[1])
         shared.require_samples()
-        directions = torch.linalg.eigh(shared.covariance()).eigenvectors
-        self.projection.copy_(directions.T.flip(0)[: len(self.projection)])
+        self.projection.copy_(_leading_directions(shared.covariance(), self._kinds))
         # Sums are taken of differences from a mean, so that little is lost when their own is removed at the end.
         shift = self.projection.to(shared.mean) @ shared.mean
         zeros = partial(torch.zeros_like, dtype=torch.float64, device=shift.device)
@@ -203,6 +212,28 @@ class LocatedGaussianDensity(Density):
         # Some locations at a time, for the sake of memory.
         for part, whitening in zip(covariance.split(256), self.whitening.split(256), strict=True):
             whitening.copy_(torch.linalg.solve_triangular(torch.linalg.cholesky(part), identity, upper=False))
+
+
+def _leading_directions(covariance: torch.Tensor, kinds: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Leading principal directions of each kind of features, of the same mean variance if there are several.
+
+    Args:
+        covariance: Shape (D, D).
+        kinds: Length and number of directions of each.
+
+    Returns:
+        Shape (dims, D).
+    """
+    found, start = [], 0
+    for length, number in kinds:
+        here = slice(start, start + length)
+        variances, directions = torch.linalg.eigh(covariance[here, here])
+        leading = directions.T.flip(0)[:number]
+        if len(kinds) > 1:
+            leading = leading / variances[-number:].mean().clamp(min=1e-12).sqrt()
+        found.append(leading)
+        start += length
+    return torch.block_diag(*found)
 
 
 @dataclass

@@ -16,7 +16,7 @@ class MapPart(Fitted):
     It is fitted in one pass: :meth:`start`, :meth:`update` for each batch, :meth:`finish`.
 
     Args:
-        source: Name of the evidence that it looks at.
+        source: Name of the evidence that it looks at, or several joined by ``+``, which come on the grid of the first.
 
     Attributes:
         sigma: Gaussian smoothing of the map in pixels of the image, before it is shown; 0 for none.

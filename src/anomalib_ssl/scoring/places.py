@@ -26,11 +26,11 @@ class Places(MapPart):
     features may be compared without an image's own contrast: this package's choices.
 
     Args:
-        source: Name of the evidence.
-        shape: Number of channels, height and width of the features.
+        source: Name of the evidence, or several joined by ``+``.
+        shape: Number of channels, or of those of each evidence, height and width of the features.
         contrast: Whether the contrast of an image counts. Where not, each channel is first brought to a mean of 0 and a
             standard deviation of 1 over the image, as instance norm does.
-        dimensions: Number of principal directions that are kept, if there are as many channels.
+        dimensions: Number of principal directions that are kept, if there are as many channels; one for each evidence.
 
     Example:
         >>> import torch
@@ -44,14 +44,19 @@ class Places(MapPart):
     """
 
     def __init__(
-        self, source: str, shape: tuple[int, int, int], contrast: bool = True, dimensions: int = DIMENSIONS
+        self,
+        source: str,
+        shape: tuple[int | Sequence[int], int, int],
+        contrast: bool = True,
+        dimensions: int | Sequence[int] = DIMENSIONS,
     ) -> None:
         super().__init__(source)
-        channels, *grid = shape
+        lengths, *grid = shape
+        channels = [lengths] if isinstance(lengths, int) else lengths
+        wanted = [dimensions] if isinstance(dimensions, int) else dimensions
+        kept = [min(pair) for pair in zip(wanted, channels, strict=True)]
         self.contrast = contrast
-        self.density = LocatedGaussianDensity(
-            channels, (grid[0], grid[1]), min(dimensions, channels), l2_normalize=False
-        )
+        self.density = LocatedGaussianDensity(channels, (grid[0], grid[1]), kept, l2_normalize=False)
 
     def start(self) -> None:
         """Forget what was fitted."""

@@ -27,6 +27,9 @@ SIDE = 3
 DIMENSIONS = 100
 """Principal directions that are kept, as many as PaDiM keeps channels."""
 
+BESIDE = 15
+"""Principal directions of a network's features that are kept beside those."""
+
 GAIN = 4.0
 """What images are multiplied by: their standard deviation is about a quarter."""
 
@@ -72,10 +75,16 @@ class RandomFilters(nn.Module):
             self.register_buffer(f"filters_{layer}", filters.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
-    def places(self, source: str) -> Places:
-        """Make what compares these features, as evidence of a name, with normal ones at the same place."""
+    def places(self, source: str, beside: int = 0) -> Places:
+        """Make what compares these features, as evidence of a name, with normal ones at the same place.
+
+        Args:
+            source: Name of the evidence.
+            beside: Number of channels of further features that are joined with these, if any.
+        """
         _, channels, height, width = self(torch.zeros(1, 3, *self.size)).shape
-        places = Places(source, (channels, height, width), contrast=False, dimensions=DIMENSIONS)
+        kinds = ((channels, beside), (DIMENSIONS, BESIDE)) if beside else ((channels,), (DIMENSIONS,))
+        places = Places(source, (kinds[0], height, width), contrast=False, dimensions=kinds[1])
         places.sigma = SMOOTHING * min(self.size)
         return places
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_choice
 from anomalib_ssl.scoring.choice import Measured, moments_of
@@ -34,7 +35,7 @@ THINNED_SIDE = 64
 """Maps are thinned to about so many rows and columns to be standardised and judged: enough, and much faster."""
 
 AND = "+"
-"""Joins the names of candidates that are used together."""
+"""Joins the names of candidates that are used together, and of evidence that is looked at together."""
 
 POOLED = "pooled"
 """Name of the evidence that it looks at: features (B, D)."""
@@ -180,7 +181,7 @@ class Scorer(Fitted):
         for batch in images:
             evidence = self._evidence(batch, network, self._sources(self.score_names, self.map_names))
             for part in self._parts():
-                part.update(evidence[part.source])
+                part.update(_of(part, evidence))
             if self.density is not None:
                 pooled.append(evidence[POOLED])
             count += len(batch)
@@ -260,7 +261,7 @@ class Scorer(Fitted):
 
     def _enlarged(self, name: str, evidence: Evidence) -> torch.Tensor:
         part = cast(MapPart, self.maps[name])
-        return upsample(part(evidence[part.source]), self.size)
+        return upsample(part(_of(part, evidence)), self.size)
 
     def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
         return smooth(enlarged, cast(MapPart, self.maps[name]).sigma)
@@ -284,7 +285,8 @@ class Scorer(Fitted):
         """Names of the evidence that scores and maps are made of."""
         parts = dict(zip(self.map_names, self._parts(), strict=True))
         pooled = {POOLED} if DENSITY in scores else set()
-        return frozenset(pooled | {parts[name].source for name in self._maps_of(scores, maps)})
+        wanted = {source for name in self._maps_of(scores, maps) for source in parts[name].source.split(AND)}
+        return frozenset(pooled | wanted)
 
     def _parts(self) -> list[MapPart]:
         return [cast(MapPart, part) for part in self.maps.values()]
@@ -298,6 +300,14 @@ class Scorer(Fitted):
             self.score_names[score] if self.score == AUTO and score >= 0 else own[0],
             self.map_names[shown] if self.heat_map == AUTO and shown >= 0 else own[1],
         )
+
+
+def _of(part: MapPart, evidence: Evidence) -> torch.Tensor:
+    """What a part looks at: one evidence, or several on the grid of the first."""
+    first, *others = (evidence[name] for name in part.source.split(AND))
+    if not others:
+        return first
+    return torch.cat([first, *(F.interpolate(other, first.shape[-2:], mode="bilinear") for other in others)], dim=1)
 
 
 def _check_candidate(argument: str, value: str, names: Sequence[str]) -> None:

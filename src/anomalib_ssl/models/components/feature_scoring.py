@@ -9,13 +9,16 @@ import torch
 
 from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, RandomFilters, Scorer, join
-from anomalib_ssl.scoring.scorer import POOLED
+from anomalib_ssl.scoring.scorer import AND, FILTERS, POOLED
 
 FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""
 
-DEFAULTS = ("normed_places_top+filters_max+filters_max", "normed_places+filters+filters")
-"""Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
+WITH_FILTERS = "places_and_filters"
+"""Name of the map of features together with what random filters see."""
+
+DEFAULTS = (f"{WITH_FILTERS}_max", WITH_FILTERS)
+"""Score and map (docs/results/random_filters.md has figures)."""
 
 MAP_SIGMA = 4.0
 """Gaussian smoothing of maps of features, in pixels."""
@@ -29,7 +32,10 @@ def feature_scorer(
     own: Mapping[str, MapPart] | None = None,
     defaults: tuple[str, str] = DEFAULTS,
 ) -> Scorer:
-    """Make a scorer of ``density``, ``places``, ``normed_places``, ``gradcam``, ``filters`` and a model's own.
+    """Make a scorer of ``density``, ``gradcam``, maps of features and of random filters, and a model's own.
+
+    Features of three stages of the backbone are compared with normal ones at their place (``places``), without an
+    image's own contrast (``normed_places``), and so together with what random filters see (``places_and_filters``).
 
     Args:
         backbone: The network.
@@ -43,6 +49,7 @@ def feature_scorer(
         ValueError: If an argument is outside its limits. A backbone without stages has no places.
     """
     density = GaussianDensity(backbone.num_scored_features)
+    filters = RandomFilters(image_size)
     maps: dict[str, MapPart] = {}
     if backbone.stage_indices:
         shape = _shape(backbone, image_size)
@@ -53,7 +60,9 @@ def feature_scorer(
     maps["gradcam"] = GradCam(LAST, density)
     for part in maps.values():
         part.sigma = MAP_SIGMA
-    return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density, RandomFilters(image_size))
+    if backbone.stage_indices:
+        maps[WITH_FILTERS] = filters.places(AND.join((FILTERS, FEATURES)), shape[0])
+    return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density, filters)
 
 
 def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[str]) -> Evidence:

@@ -41,8 +41,8 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     A network learns without labels that two views of normal images are alike, and that an image is unlike itself where
     one rectangle is rotated, discoloured, jumbled or drained of colour, the more so the operation that changes more.
     The paper's anomaly map is the distance of an image's feature maps to the mean ones of the training images, plus how
-    much more or less than normal they vary under dropout; by default how unlikely features are at their place, and
-    twice as much those of random filters, make map and score.
+    much more or less than normal they vary under dropout; by default how unlikely features are at their place, together
+    with those of random filters, makes map and score.
 
     From the paper's abstract: contrast with dynamically weighted local augmentations as negative samples, and
     uncertainty. By a secondary note on it: ResNet-18 from scratch, SimSiam's losses, three terms with weights of 1, 0.1
@@ -80,12 +80,11 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             their place and channel vary over the training images, so that stages, and distance and uncertainty, are
             comparable. Without, feature maps are compared as they are, as the note has it.
         score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
-            ``distance_max``; or ``auto`` for what tells defects planted in held-out images best. By default
-            random filters count twice beside features (docs/results/random_filters.md).
+            ``distance_max``; or ``auto`` for what tells defects planted in held-out images best.
         heat_map: How defects are located: the paper's ``distance``; ``places``, how unlikely features of three stages
             are at their place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
-            :class:`~anomalib_ssl.scoring.RandomFilters`; ``gradcam`` of the density; several joined by ``+``; or
-            ``auto``, chosen likewise.
+            :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both together; ``gradcam`` of the
+            density; several joined by ``+``; or ``auto``, chosen likewise.
         **training: Arguments that all models share; see
             :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 

@@ -75,7 +75,8 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         heat_map: How defects are located: ``change`` as published; ``pixels_change``, the same standardised pixel by
             pixel by the training images; ``places``, how unlikely features of three stages of the encoder are at their
             place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
-            :class:`~anomalib_ssl.scoring.RandomFilters`; several joined by ``+``; or ``auto``.
+            :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both together; several joined by
+            ``+``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Attributes:

@@ -7,7 +7,7 @@ import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
-from anomalib_ssl.models.components.feature_scoring import LAST
+from anomalib_ssl.models.components.feature_scoring import LAST, WITH_FILTERS
 from anomalib_ssl.models.nsa.network import NSANetwork, check_sides
 from anomalib_ssl.scoring import Errors, Evidence, Pixels
 from anomalib_ssl.scoring.box_filter import default_box_size
@@ -15,8 +15,8 @@ from anomalib_ssl.scoring.box_filter import default_box_size
 CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
-DEFAULTS = ("normed_places_top+filters_max+filters_max", "change+filters")
-"""Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
+DEFAULTS = (f"{WITH_FILTERS}_max", f"{CHANGE}+{WITH_FILTERS}")
+"""Score and map (docs/results/random_filters.md has figures)."""
 
 
 class NSAModel(ScoredModel):
@@ -26,7 +26,7 @@ class NSAModel(ScoredModel):
     its mean ``change_mean`` an image's score: the authors' code has no other. The scorer standardises either by normal
     images, which changes no rank. All else is this package's: other numbers of the map, the map standardised pixel by
     pixel, and how unlikely features of the encoder are, see :func:`~anomalib_ssl.models.components.feature_scorer`. By
-    default a score is of the latter and of random filters, a map of what the network finds changed and of these.
+    default a score is of these together with random filters, a map of that and of what the network finds changed.
 
     Args:
         backbone: Name of a timm network; see :class:`NSANetwork`.
