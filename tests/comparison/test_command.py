@@ -265,6 +265,11 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     first, second = Store(tmp_path / "shared").rows()
     assert first.weights == second.weights is not None
     assert (second.updates, second.budget, second.fit_duration) == (2, "2 updates", first.fit_duration)
+    benchmark["model"] = {"class_path": "CutPaste", "init_args": {**common, "score": "density"}}
+    later = ["--config", str(write({**configuration, "benchmark": benchmark})), "--resume"]
+    assert cli.main(["benchmark", *later, "--output", str(tmp_path / "shared")]) == 0
+    third = Store(tmp_path / "shared").rows()[-1]
+    assert (len(steps), third.weights, third.scored_by) == (2, first.weights, "density, places_and_filters")
     benchmark["model"] = entries[1]
     assert (
         cli.main(

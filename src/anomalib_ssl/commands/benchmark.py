@@ -115,7 +115,12 @@ def benchmark(
         if row is not None and row.label != specification.label:
             store.append(replace(row, label=specification.label))
     networks = {specification.name: network_name(specification) for specification in wanted}
-    shared = {network for network, count in Counter(networks.values()).items() if network and count > 1}
+    # Also what was trained before, for entries that are not wanted any more.
+    shared = {
+        network
+        for network, count in Counter(networks.values()).items()
+        if network and (count > 1 or store.weights(network).is_file())
+    }
     jobs = [
         BenchmarkJob(specification, store, throughput_batch_size, picture_size, network if network in shared else None)
         for specification, network in zip(wanted, networks.values(), strict=True)

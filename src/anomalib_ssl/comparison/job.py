@@ -80,7 +80,7 @@ class BenchmarkJob(RecordedJob):
                 default_root_dir=folder,
                 **(SILENT | specification.trainer),
             )
-            file = None if self.weights is None else self.store.folder / "weights" / f"{self.weights}.pt"
+            file = None if self.weights is None else self.store.weights(self.weights)
             shared = SharedWeights(file) if file is not None and file.is_file() else None
             training, minutes = TrainingTime(), specification.minutes
             if minutes is not None and shared is None:

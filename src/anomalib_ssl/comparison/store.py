@@ -79,6 +79,10 @@ class Store:
         """The folder of maps and images."""
         return self.folder / "pictures"
 
+    def weights(self, network: str) -> Path:
+        """File of a trained network that several jobs score with."""
+        return self.folder / "weights" / f"{network}.pt"
+
     def log(self, job: str) -> Path:
         """Where the output of a job goes."""
         return self.folder / "jobs" / f"{safe_name(job)}.log"
