@@ -91,6 +91,8 @@ def test_each_kind_of_feature_needs_a_number_of_directions():
         LocatedGaussianDensity((4, 6), GRID, 3)
     with pytest.raises(ValueError, match="dims"):
         LocatedGaussianDensity((4, 6), GRID, (5, 1))
+    with pytest.raises(TypeError, match=r"dims must be .* got 3\.5"):
+        LocatedGaussianDensity(10, GRID, 3.5)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 100])

@@ -66,8 +66,8 @@ class LocatedGaussianDensity(Density):
         super().__init__(l2_normalize)
         for side in grid_size:
             check_whole("grid_size", side, 1)
-        lengths = [num_features] if isinstance(num_features, int) else list(num_features)
-        kept = [dims] if isinstance(dims, int) else list(dims)
+        lengths = list(num_features) if isinstance(num_features, Sequence) else [num_features]
+        kept = list(dims) if isinstance(dims, Sequence) else [dims]
         if len(kept) != len(lengths):
             msg = f"dims must be one number for each of num_features, {lengths}, got {kept}."
             raise ValueError(msg)

@@ -52,8 +52,8 @@ class Places(MapPart):
     ) -> None:
         super().__init__(source)
         lengths, *grid = shape
-        channels = [lengths] if isinstance(lengths, int) else lengths
-        wanted = [dimensions] if isinstance(dimensions, int) else dimensions
+        channels = lengths if isinstance(lengths, Sequence) else [lengths]
+        wanted = dimensions if isinstance(dimensions, Sequence) else [dimensions]
         kept = [min(pair) for pair in zip(wanted, channels, strict=True)]
         self.contrast = contrast
         self.density = LocatedGaussianDensity(channels, (grid[0], grid[1]), kept, l2_normalize=False)

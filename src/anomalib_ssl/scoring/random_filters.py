@@ -28,7 +28,7 @@ DIMENSIONS = 100
 """Principal directions that are kept, as many as PaDiM keeps channels."""
 
 BESIDE = 15
-"""Principal directions of a network's features that are kept beside those."""
+"""Principal directions of a network's features that are kept beside those: of 15, 30 and 60 the best in the mean."""
 
 GAIN = 4.0
 """What images are multiplied by: their standard deviation is about a quarter."""
