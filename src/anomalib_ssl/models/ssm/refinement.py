@@ -183,7 +183,7 @@ class ProgressiveRefinement(nn.Module):
             Shape (K, B, 3, H, W).
         """
         self.check_images(images)
-        images, masks = images.float(), self.masks[0].expand(-1, -1, len(images), -1, -1, -1)
+        images, masks = images.float(), self.masks[0].expand(-1, -1, images.shape[0], -1, -1, -1)
         return compose(images, self._restore(images, masks, restore), masks)
 
     def check_images(self, images: torch.Tensor) -> None:
