@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lightning import seed_everything
+from lightning import Trainer, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -224,6 +224,24 @@ def test_time_without_validations_and_its_end(monkeypatch):
         call(trainer)
         assert trainer.should_stop == (second == 10)
     assert clock.ends == [1, 2.5, 3]
+
+
+def test_updates_follow_the_rate(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    trainer = Trainer(max_steps=100, max_epochs=100, barebones=True)
+    clock = minutes.TimeBudget(10)
+    clock.on_train_start(trainer)
+    totals = []
+    for done, second in enumerate((1, 2, 3, 4, 6, 8, 8.1, 10), start=1):
+        now[0] = float(second)
+        trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = done
+        clock.on_train_batch_end(trainer)
+        assert trainer.global_step == done
+        assert trainer.max_epochs == trainer.max_steps
+        totals.append(trainer.max_steps)
+    # A second an update, then two; what is faster than a fiftieth of the time has no say.
+    assert totals == [10, 10, 10, 10, 7, 7, 7, 8]
 
 
 def test_random_weights(configuration, write, tmp_path):

@@ -184,7 +184,7 @@ def test_the_second_stage_defaults_to_the_same_rate(tmp_path, mvtec_root):
 )
 def test_schedule_at_its_limits(total, head, expected):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = fine_tuning_schedule(optimizer, total, head, (2.0, 1.0))
+    scheduler = fine_tuning_schedule(optimizer, lambda: total, head, (2.0, 1.0))
     rates = []
     for _ in range(total):
         rates.append(optimizer.param_groups[0]["lr"])

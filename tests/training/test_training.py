@@ -4,6 +4,7 @@
 """Schedule, budget and progress, each alone."""
 
 import logging
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -26,7 +27,7 @@ def optimizer():
 
 def test_cosine_equals_torch():
     ours, reference = optimizer(), optimizer()
-    schedules = cosine_schedule(ours, 50), CosineAnnealingLR(reference, T_max=50)
+    schedules = cosine_schedule(ours, lambda: 50), CosineAnnealingLR(reference, T_max=50)
     for _ in range(50):
         assert ours.param_groups[0]["lr"] == pytest.approx(reference.param_groups[0]["lr"], abs=1e-9)
         for o, schedule in zip((ours, reference), schedules, strict=True):
@@ -37,6 +38,20 @@ def test_cosine_equals_torch():
     ours.step()
     schedules[0].step()
     assert ours.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_cosine_follows_a_total_that_changes():
+    ours, total = optimizer(), [10]
+    schedule = cosine_schedule(ours, lambda: total[0], warmup=5)
+    rates = []
+    for update in range(1, 7):
+        total[0] = 10 if update < 4 else 6
+        ours.step()
+        schedule.step()
+        rates.append(ours.param_groups[0]["lr"] / 0.03)
+    # The rise is a tenth of the total at most: one update of ten, none of six.
+    cosine = [0.5 * (1 + math.cos(math.pi * share)) for share in (0, 1 / 9, 2 / 9, 4 / 6, 5 / 6, 1)]
+    assert rates == pytest.approx(cosine, abs=1e-9)
 
 
 class StopError(Exception):

@@ -71,8 +71,7 @@ def benchmark(
             layout with masks.
         seeds: Seeds, in place of those in the configuration.
         minutes: Budget, or several, in minutes of training without validations, in place of ``max_updates`` of this
-            package's models. The number of updates is found by timing the first ones; training ends where it takes 5 %
-            longer.
+            package's models. How many updates fit into it is measured all the while, and the learning rate follows.
         throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
         picture_size: Side in pixels of the anomaly maps kept for the gallery of a report; 0 keeps none.
         ray_address: Address of the Ray cluster, ``auto`` for the one this machine is in; by default one is started.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 anomalib-ssl contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Budgets in minutes of training: how many updates these are is measured before the run."""
+"""Budgets in minutes of training: how many updates these are is measured before the run, and again and again in it."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,10 @@ TIMED = 8
 """Updates that are timed at most."""
 
 SHARE = 0.05
-"""Part of the budget that timing may take before it ends early, and by which training may exceed the budget."""
+"""Part of the budget that timing may take before it ends early."""
+
+APART = 0.02
+"""Part of the budget after which the rate is measured again."""
 
 
 class TrainingTime(Callback):
@@ -77,6 +80,38 @@ class TrainingTime(Callback):
         if self.limit is not None and self.ends[-1] > self.limit:
             trainer.check_val_every_n_epoch = None
             trainer.should_stop = True
+
+
+class TimeBudget(TrainingTime):
+    """Lets training end when its time is up, and the schedule of its learning rate with it.
+
+    Other work on the machine comes and goes. So the Trainer's limit is set anew in the course of the run, to what fits
+    into the time that is left at the rate of the last updates.
+
+    Args:
+        limit: Seconds of training without validations.
+    """
+
+    limit: float
+
+    def on_train_start(self, *args: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        super().on_train_start(*args, **kwargs)
+        self._measured = (0.0, 0)
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        """Count the updates that are left, if it is time."""
+        super().on_train_batch_end(trainer, *args, **kwargs)
+        now, done = self.ends[-1], self.updates[-1]
+        seconds, made = now - self._measured[0], done - self._measured[1]
+        if seconds < APART * self.limit or not made:
+            return
+        self._measured = (now, done)
+        loop = trainer.fit_loop
+        total = done + max(round((self.limit - now) * made / seconds), 0)
+        if loop.max_epochs == loop.max_steps:  # as an epoch is at least one update, that was no limit of its own
+            loop.max_epochs = total
+        loop.epoch_loop.max_steps = total
 
 
 def updates_within(minutes: float, make: Callable[[int], Specification], engine: Callable[..., Engine]) -> int:

@@ -9,6 +9,7 @@ Bauer, Nakajima and Müller, "Self-Supervised Autoencoders for Visual Anomaly De
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -167,8 +168,8 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls along a cosine over the updates that will really be run."""
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
-        total = total_updates(self.trainer)
-        schedule = cosine_schedule(optimizer, total, FINAL_LR / self.lr, min(WARMUP_UPDATES, total // 10))
+        total = partial(total_updates, self.trainer)
+        schedule = cosine_schedule(optimizer, total, FINAL_LR / self.lr, WARMUP_UPDATES)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -152,7 +153,7 @@ class CutPasteTraining(SelfSupervisedMixin):
             else torch.optim.AdamW(weights, lr=self.lr, weight_decay=decay)
         )
         schedule = fine_tuning_schedule(
-            optimizer, total_updates(self.trainer), self.freeze_updates, (1.0, self.finetune_lr / self.lr)
+            optimizer, partial(total_updates, self.trainer), self.freeze_updates, (1.0, self.finetune_lr / self.lr)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

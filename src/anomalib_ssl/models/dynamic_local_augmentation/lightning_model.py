@@ -8,6 +8,7 @@ Yoa, Lee, Kim and Kim, "Self-Supervised Learning for Anomaly Detection With Dyna
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,7 +191,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             momentum=MOMENTUM,
             weight_decay=WEIGHT_DECAY,
         )
-        schedule = cosine_schedule(optimizer, total_updates(self.trainer))
+        schedule = cosine_schedule(optimizer, partial(total_updates, self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:

@@ -10,6 +10,7 @@ Schlüter, Tan, Hou and Kainz, "Natural Synthetic Anomalies for Self-Supervised 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -160,7 +161,7 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam; the rate falls along a cosine over the updates that will really be run."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr)
-        schedule = cosine_schedule(optimizer, total_updates(self.trainer), FINAL_LR / self.lr)
+        schedule = cosine_schedule(optimizer, partial(total_updates, self.trainer), FINAL_LR / self.lr)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def inspect(self, images: torch.Tensor) -> Inspection:

@@ -8,6 +8,7 @@ Transactions on Multimedia 25, 2022, https://arxiv.org/abs/2205.06568.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -169,7 +170,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, its rate decayed to zero along a cosine over the updates that will really be run."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
-        schedule = cosine_schedule(optimizer, total_updates(self.trainer))
+        schedule = cosine_schedule(optimizer, partial(total_updates, self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
