@@ -65,11 +65,20 @@ def openvino_float32(model: AnomalibModule, folder: Path, **compression: Any) ->
     return lambda images: graph(images.numpy())
 
 
+class Images(list[dict[str, torch.Tensor]]):
+    """Images as a data set of anomalib."""
+
+    def collate_fn(self, items: Sequence[dict[str, torch.Tensor]]) -> SimpleNamespace:
+        """A batch of them."""
+        return SimpleNamespace(image=torch.stack([item["image"] for item in items]))
+
+
 def openvino_int8(model: AnomalibModule, folder: Path) -> Score:
     """The graph that NNCF quantises for anomalib's export, calibrated with noise."""
     import_module("nncf")  # without it anomalib's error has no message
-    images: Any = [{"image": image} for image in noise(model, 16)]
-    datamodule = SimpleNamespace(setup=lambda _: None, val_dataloader=lambda: DataLoader(images))
+    images = Images({"image": image} for image in noise(model, 16))
+    # anomalib's models are calibrated with validation images, those of this package with training images.
+    datamodule = SimpleNamespace(setup=lambda _: None, val_dataloader=lambda: DataLoader(images), train_data=images)
     return openvino_float32(model, folder, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
 
 

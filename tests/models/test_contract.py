@@ -17,6 +17,7 @@ import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder, MVTecAD
+from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from anomalib.models import get_model, list_models
 from anomalib.utils.path import convert_to_snake_case
@@ -81,6 +82,13 @@ def build(name, **arguments):
 def plate(root, **arguments):
     settings = {"train_batch_size": 3, "eval_batch_size": 4, "num_workers": 0, **arguments}
     return MVTecAD(root=root, category="plate", **settings)
+
+
+def tested(root):
+    """Batches of test images."""
+    datamodule = plate(root)
+    datamodule.setup("test")
+    return datamodule.test_dataloader()
 
 
 def engine(folder, **arguments):
@@ -494,6 +502,23 @@ def test_exports_score_alike(name, trained, tmp_path):
                 difference = torch.as_tensor(found[key]) - value
                 assert difference.shape == value.shape
                 assert difference.abs().max() <= 1e-3 * value.abs().max()
+
+
+@pytest.mark.slow
+def test_a_network_in_eight_bits_scores_alike(name, trained, mvtec_root, tmp_path):
+    openvino, _ = pytest.importorskip("openvino"), pytest.importorskip("nncf")
+    model = copy.deepcopy(trained[0]).eval()
+    model.post_processor = None
+    images = torch.cat([batch.image for batch in tested(mvtec_root)])
+    with torch.no_grad():
+        expected = model(images)
+    path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=plate(mvtec_root))
+    graph = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = graph(images.numpy())
+    assert any(node.get_type_name() == "FakeQuantize" for node in openvino.Core().read_model(path).get_ops())
+    for key in ("pred_score", "anomaly_map"):
+        both = np.stack([found[key].ravel(), getattr(expected, key).flatten().numpy()])
+        assert np.corrcoef(both)[0, 1] > 0.9
 
 
 @pytest.mark.slow
