@@ -38,7 +38,7 @@ from anomalib_ssl.models.st_ssad.alignment import mean_distance, visibility
 from anomalib_ssl.models.st_ssad.settings import settings
 from anomalib_ssl.models.st_ssad.tuning import choose
 
-SCORES = ("normed_places_top", "density")
+SCORES = ("places_and_filters_max", "normed_places_top")
 MIXED = "mixed"
 JUDGED = 128
 """Normal images that are embedded, and augmented."""
