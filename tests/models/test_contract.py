@@ -84,7 +84,7 @@ def plate(root, **arguments):
     return MVTecAD(root=root, category="plate", **settings)
 
 
-def tested(root):
+def batches_under_test(root):
     """Batches of test images."""
     datamodule = plate(root)
     datamodule.setup("test")
@@ -509,7 +509,7 @@ def test_a_network_in_eight_bits_scores_alike(name, trained, mvtec_root, tmp_pat
     openvino, _ = pytest.importorskip("openvino"), pytest.importorskip("nncf")
     model = copy.deepcopy(trained[0]).eval()
     model.post_processor = None
-    images = torch.cat([batch.image for batch in tested(mvtec_root)])
+    images = torch.cat([batch.image for batch in batches_under_test(mvtec_root)])
     with torch.no_grad():
         expected = model(images)
     path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=plate(mvtec_root))
