@@ -200,17 +200,11 @@ def test_a_budget_in_minutes(configuration, write, tmp_path, capsys, monkeypatch
     assert "minutes must" in capsys.readouterr().err
 
 
-def test_time_without_validations_and_its_end(monkeypatch):
+def test_time_without_validations(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    trainer = SimpleNamespace(
-        state=SimpleNamespace(fn=TrainerFn.FITTING),
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        should_stop=False,
-        check_val_every_n_epoch=1,
-        global_step=0,
-    )
-    clock = minutes.TrainingTime(limit=2.5)
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), global_step=0)
+    clock = minutes.TrainingTime()
     assert clock.seconds is None
     clock.on_train_start()
     for second, call in (
@@ -222,18 +216,17 @@ def test_time_without_validations_and_its_end(monkeypatch):
     ):
         now[0] = float(second)
         call(trainer)
-        assert trainer.should_stop == (second == 10)
     assert clock.ends == [1, 2.5, 3]
 
 
 def test_updates_follow_the_rate(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    trainer = Trainer(max_steps=100, max_epochs=100, barebones=True)
+    trainer = Trainer(accelerator="cpu", max_steps=100, max_epochs=100, barebones=True)
     clock = minutes.TimeBudget(10)
     clock.on_train_start(trainer)
     totals = []
-    for done, second in enumerate((1, 2, 3, 4, 6, 8, 8.1, 10), start=1):
+    for done, second in enumerate((1, 2, 3, 4, 6, 8, 8.1, 10, 10.1), start=1):
         now[0] = float(second)
         trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = done
         clock.on_train_batch_end(trainer)
@@ -241,7 +234,16 @@ def test_updates_follow_the_rate(monkeypatch):
         assert trainer.max_epochs == trainer.max_steps
         totals.append(trainer.max_steps)
     # A second an update, then two; what is faster than a fiftieth of the time has no say.
-    assert totals == [10, 10, 10, 10, 7, 7, 7, 8]
+    assert totals == [10, 10, 10, 10, 7, 7, 7, 8, 9]
+    # The first ten updates tell the rate, however short they are.
+    trainer = Trainer(accelerator="cpu", max_steps=10**9, max_epochs=10**9, barebones=True)
+    clock = minutes.TimeBudget(1000)
+    clock.on_train_start(trainer)
+    for done in range(1, 15):
+        now[0] += 0.5
+        trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = done
+        clock.on_train_batch_end(trainer)
+        assert trainer.max_steps == (10**9 if done < minutes.FIRST else 2000)
 
 
 def test_random_weights(configuration, write, tmp_path):

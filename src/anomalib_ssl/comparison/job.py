@@ -20,7 +20,7 @@ from anomalib_ssl.comparison import environment
 from anomalib_ssl.comparison.building import build
 from anomalib_ssl.comparison.evaluation import RawScores, evaluator
 from anomalib_ssl.comparison.measurement import PeakMemory, num_parameters, test_images, throughput
-from anomalib_ssl.comparison.minutes import TimeBudget, TrainingTime, updates_within
+from anomalib_ssl.comparison.minutes import TimeBudget, TrainingTime
 from anomalib_ssl.comparison.pictures import PictureCollector
 from anomalib_ssl.comparison.recorded_job import RecordedJob
 from anomalib_ssl.comparison.row import METRICS, Row
@@ -84,10 +84,7 @@ class BenchmarkJob(RecordedJob):
             shared = SharedWeights(file) if file is not None and file.is_file() else None
             training, minutes = TrainingTime(), specification.minutes
             if minutes is not None and shared is None:
-                updates = updates_within(minutes, specification.with_updates, engine_with)
-                specification = specification.with_updates(updates)
-                training = TimeBudget(60 * minutes)
-                seed_everything(specification.seed, workers=True, verbose=False)
+                specification, training = specification.unlimited(), TimeBudget(60 * minutes)
             model, datamodule, arguments, pretrained = build(specification)
             pictures = PictureCollector(self.picture_size)
             model.evaluator = evaluator(model.evaluator)

@@ -29,8 +29,10 @@ ENTRY_KEYS = {
 BENCHMARK_KEYS = {"model", "data", "seed", "trainer"}
 """What stands below ``benchmark``; ``trainer`` is this package's addition."""
 
-
 LARGEST_SEED = 2**32 - 1
+
+UNREACHED = 10**9
+"""Updates where minutes are the limit."""
 
 DEEPEST = 50
 """Levels of a configuration; more are a YAML file that refers to itself."""
@@ -124,14 +126,14 @@ class Specification:
         kept = {name: value for name, value in self.model_args.items() if name not in arguments}
         return replace(self, model={**self.model, "init_args": kept})
 
-    def with_updates(self, updates: int) -> "Specification":
-        """The same with another budget in updates, and where nothing is said of validations, with one at its end.
+    def unlimited(self) -> "Specification":
+        """The same with more updates than a run reaches, and where nothing is said of validations, with one at its end.
 
         Each fits the statistics of scores anew, and only the last weights are tested.
         """
-        at_the_end = {"check_val_every_n_epoch": None, "val_check_interval": updates}
+        at_the_end = {"check_val_every_n_epoch": None, "val_check_interval": UNREACHED}
         trainer = {**self.trainer, **({} if at_the_end.keys() & self.trainer.keys() else at_the_end)}
-        model = {**self.model, "init_args": {**self.model_args, "max_updates": updates}}
+        model = {**self.model, "init_args": {**self.model_args, "max_updates": UNREACHED}}
         return replace(self, model=model, trainer=trainer)
 
 
