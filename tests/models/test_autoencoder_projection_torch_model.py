@@ -53,7 +53,7 @@ def test_defects_planted_in_held_out_images_choose():
     model.fit([images], [images.flip(-1)])
     judged = model.scorer.judged_maps
     errors = {f"{prefix}{kind}" for kind in ERRORS for prefix in ("", "pixels_")}
-    assert set(judged) == errors | {"places", "normed_places", "filters", "all+filters+filters"}
+    assert set(judged) == errors | {"places", "normed_places", "filters", "fine_filters", "all+filters+fine_filters"}
     assert judged[model.scorer.chosen[1]] == max(judged.values()) > 0.9
 
 

@@ -59,7 +59,7 @@ def test_score_equals_its_formula():
         model.evidence(images, frozenset({"distance"}))["distance"], distances(images), rtol=1e-3, atol=1e-6
     )
     smooth, normal = (
-        np.stack([gaussian_filter(one.squeeze().double().numpy(), 4.0, mode="mirror") for one in distances(batch)])
+        np.stack([gaussian_filter(one.squeeze().double().numpy(), 1.0, mode="mirror") for one in distances(batch)])
         for batch in (images, training)
     )
     scored = model(images)

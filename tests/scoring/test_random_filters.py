@@ -20,8 +20,12 @@ def layers(filters):
 
 
 def by_hand(image, weights):
-    """Correlation, absolute values, means of windows of 4 x 4 pixels; the last three maps on the middle one's grid."""
-    maps, features = [], 4 * image
+    """Correlation, absolute values, means of windows of 4 x 4 pixels; the last three maps on the middle one's grid.
+
+    And the three maps, of which the images may be one, that begin one earlier.
+    """
+    features = 4 * image
+    maps = [features]
     for weight in weights:
         features = np.abs(
             [sum(correlate(c, w, mode="constant") for c, w in zip(features, one, strict=True)) for one in weight]
@@ -30,7 +34,10 @@ def by_hand(image, weights):
         windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))[:, ::2, ::2]
         features = windows.mean(axis=(3, 4))
         maps.append(features)
-    fine, middle, coarse = maps[-3:]
+    return {"filters": on_the_middle_one(*maps[-3:]), "fine_filters": on_the_middle_one(*maps[-4:-1])}
+
+
+def on_the_middle_one(fine, middle, coarse):
     fine = fine.reshape(len(fine), middle.shape[1], 2, middle.shape[2], 2).mean(axis=(2, 4))
     coarse = torch.nn.functional.interpolate(torch.from_numpy(coarse)[None], middle.shape[1:], mode="bilinear")[0]
     return np.concatenate([fine, middle, coarse.numpy()])
@@ -40,8 +47,12 @@ def by_hand(image, weights):
 @pytest.mark.parametrize("size", [(64, 64), (128, 144)])
 def test_features_equal_those_by_hand(size):
     filters, images = RandomFilters(size), rand(2, 3, *size)
-    for image, features in zip(images.double().numpy(), filters(images).numpy(), strict=True):
-        np.testing.assert_allclose(features, by_hand(image, layers(filters)), rtol=1e-4, atol=1e-5)
+    seen = filters(images)
+    for number, image in enumerate(images.double().numpy()):
+        expected = by_hand(image, layers(filters))
+        assert seen.keys() == expected.keys()
+        for name, features in expected.items():
+            np.testing.assert_allclose(seen[name][number].numpy(), features, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +60,9 @@ def test_features_equal_those_by_hand(size):
     [((32, 32), (8, 8)), ((64, 96), (16, 24)), ((128, 128), (16, 16)), ((240, 320), (30, 40)), ((256, 256), (16, 16))],
 )
 def test_the_number_of_places_hardly_depends_on_the_size(size, grid):
-    assert RandomFilters(size)(rand(1, 3, *size)).shape[-2:] == grid
+    features = RandomFilters(size)(rand(1, 3, *size))
+    assert features["filters"].shape[-2:] == grid
+    assert features["fine_filters"].shape[-2:] == (2 * grid[0], 2 * grid[1])
 
 
 @torch.no_grad()
@@ -60,17 +73,21 @@ def test_filters_are_the_same_whatever_the_generator_and_travel_with_the_state()
     second = RandomFilters((64, 64))
     assert torch.equal(torch.random.get_rng_state(), state)
     images = rand(2, 3, 64, 64)
-    assert torch.equal(first(images), second(images))
+    assert torch.equal(first(images)["filters"], second(images)["filters"])
     second.filters_1.zero_()
-    assert not torch.equal(first(images), second(images))
+    assert not torch.equal(first(images)["filters"], second(images)["filters"])
     second.load_state_dict(first.state_dict())
-    assert torch.equal(first(images), second(images))
+    assert torch.equal(first(images)["filters"], second(images)["filters"])
     assert not list(first.parameters())
 
 
 @torch.no_grad()
 def test_even_light_is_not_seen_and_contrast_is_a_factor():
-    filters = RandomFilters((192, 192))
+    of = RandomFilters((192, 192))
+
+    def filters(images):
+        return of(images)["filters"]
+
     images = rand(2, 3, 192, 192) / 2
     inner = (..., slice(7, -7), slice(7, -7))
     grey = filters(torch.full((1, 3, 192, 192), 0.7))[inner]
@@ -80,12 +97,14 @@ def test_even_light_is_not_seen_and_contrast_is_a_factor():
 
 
 @torch.no_grad()
-def test_a_scorer_with_filters_finds_what_no_network_told():
+@pytest.mark.parametrize("name", ["filters", "fine_filters"])
+def test_a_scorer_with_filters_finds_what_no_network_told(name):
     def network(images, names):
         raise AssertionError(names)
 
     size = (64, 64)
-    scorer = Scorer({}, size, "filters_max", "filters", ("filters_max", "filters"), filters=RandomFilters(size))
+    names = f"{name}_max", name
+    scorer = Scorer({}, size, *names, names, filters=RandomFilters(size))
     # A pattern that lies alike in each image, with some noise.
     normal = 0.5 * rand(1, 3, 64, 64) + 0.1 * rand(24, 3, 64, 64, seed=1)
     scorer.fit(normal[:20].split(8), network)

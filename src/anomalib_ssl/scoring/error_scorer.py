@@ -14,6 +14,9 @@ from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.restoration_errors import ERRORS
 from anomalib_ssl.scoring.scorer import Scorer
 
+ERROR_SMOOTHING = 1 / 32
+"""Errors want more smoothing than features, which look at more than a pixel (docs/results/ssm.md has figures)."""
+
 
 def error_scorer(
     kinds: Mapping[str, int],
@@ -47,5 +50,6 @@ def error_scorer(
         source, shape = features
         maps |= {"places": Places(source, shape), "normed_places": Places(source, shape, contrast=False)}
     for part in maps.values():
-        part.sigma = SMOOTHING * min(size) if part.source in ERRORS or isinstance(part, Places) else 0.0
+        share = SMOOTHING if isinstance(part, Places) else ERROR_SMOOTHING if part.source in ERRORS else 0.0
+        part.sigma = share * min(size)
     return Scorer(maps, size, score, heat_map, defaults, filters=RandomFilters(size))

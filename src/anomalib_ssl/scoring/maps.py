@@ -9,7 +9,7 @@ import torch
 from kornia.filters import gaussian_blur2d
 from torch.nn import functional as F  # noqa: N812
 
-SMOOTHING = 1 / 32
+SMOOTHING = 1 / 64
 """Standard deviation of the smoothing of maps, as a share of the image's shorter side."""
 
 

@@ -24,8 +24,11 @@ SCALES = 3
 SIDE = 3
 """Height and width of a filter."""
 
-DIMENSIONS = 100
-"""Principal directions that are kept, as many as PaDiM keeps channels."""
+FILTERS, FINE = "filters", "fine_filters"
+"""Names of what the filters see: at so many places, and at twice as many rows and columns of them."""
+
+DIMENSIONS = {FILTERS: 100, FINE: 60}
+"""Principal directions that are kept: 100 as PaDiM keeps channels."""
 
 BESIDE = 15
 """Principal directions of a network's features that are kept beside those: of 15, 30 and 60 the best in the mean."""
@@ -44,8 +47,9 @@ class RandomFilters(nn.Module):
     blurred map of half the size. Filters of images add up to zero: where nothing changes they see nothing. So the
     features tell what texture and which edges there are at a place, at three scales, as those of a scattering transform
     do (Bruna and Mallat, 2013, https://arxiv.org/abs/1203.1513), and unlike what a network has learned they favour
-    nothing. What that is worth, alone and beside a trained network, is measured in docs/results/random_filters.md. All
-    of it is this package's choice.
+    nothing. One layer less gives finer features, which tell images worse and place defects better. What both are
+    worth, alone and beside a trained network, is measured in docs/results/random_filters.md. All of it is this
+    package's choice.
 
     The filters are buffers: they travel with the state dict, and into exported graphs.
 
@@ -55,8 +59,8 @@ class RandomFilters(nn.Module):
     Example:
         >>> import torch
         >>> filters = RandomFilters((128, 192))
-        >>> filters(torch.rand(2, 3, 128, 192)).shape
-        torch.Size([2, 208, 16, 24])
+        >>> {name: features.shape[1:] for name, features in filters(torch.rand(2, 3, 128, 192)).items()}
+        {'filters': torch.Size([208, 16, 24]), 'fine_filters': torch.Size([144, 32, 48])}
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -76,25 +80,28 @@ class RandomFilters(nn.Module):
 
     @torch.no_grad()
     def places(self, source: str, beside: int = 0) -> Places:
-        """Make what compares these features, as evidence of a name, with normal ones at the same place.
+        """Make what compares these features with normal ones at the same place.
 
         Args:
-            source: Name of the evidence.
-            beside: Number of channels of further features that are joined with these, if any.
+            source: Which of the two, or the name of further features after it and a ``+``.
+            beside: Number of channels of these, if any.
         """
-        _, channels, height, width = self(torch.zeros(1, 3, *self.size)).shape
-        kinds = ((channels, beside), (DIMENSIONS, BESIDE)) if beside else ((channels,), (DIMENSIONS,))
+        name = source.split("+", maxsplit=1)[0]
+        _, channels, height, width = self(torch.zeros(1, 3, *self.size))[name].shape
+        kept = DIMENSIONS[name]
+        kinds = ((channels, beside), (kept, BESIDE)) if beside else ((channels,), (kept,))
         places = Places(source, (kinds[0], height, width), contrast=False, dimensions=kinds[1])
         places.sigma = SMOOTHING * min(self.size)
         return places
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute features (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute features (B, C, h, w) and finer ones (B, C, 2h, 2w) of images (B, 3, H, W) in [0, 1]."""
         # The faster layout for convolutions.
-        features, scales = GAIN * images.contiguous(memory_format=torch.channels_last), []
+        features = GAIN * images.contiguous(memory_format=torch.channels_last)
+        scales = [features]
         for layer in range(self.count):
             filters: torch.Tensor = getattr(self, f"filters_{layer}")
             features = F.conv2d(features, filters, padding=SIDE // 2).abs_()
             features = F.avg_pool2d(features, 4, stride=2, padding=1)
             scales.append(features)
-        return join(scales[-SCALES:])
+        return {FILTERS: join(scales[-SCALES:]), FINE: join(scales[-SCALES - 1 : -1])}

@@ -20,7 +20,7 @@ from anomalib_ssl.scoring.map_part import MapPart
 from anomalib_ssl.scoring.maps import smooth, upsample
 from anomalib_ssl.scoring.numbers import NUMBERS, image_number
 from anomalib_ssl.scoring.planted import plant
-from anomalib_ssl.scoring.random_filters import RandomFilters
+from anomalib_ssl.scoring.random_filters import FILTERS, FINE, RandomFilters
 from anomalib_ssl.scoring.standardizer import Standardizer
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,6 @@ AND = "+"
 POOLED = "pooled"
 """Name of the evidence that it looks at: features (B, D)."""
 
-FILTERS = "filters"
-"""Name of what random filters see, which no network says, and of the map that looks at it."""
-
 Evidence = Mapping[str, torch.Tensor]
 """What a network says of images, by name: features (B, C, h, w), errors (B, 1, H, W) or pooled features (B, D)."""
 
@@ -56,7 +53,8 @@ class Scorer(Fitted):
     Candidates for the map are the parts, enlarged to the image and smoothed. Candidates for the score are the largest
     value of each, the mean of its largest tenth and its mean, named ``MAP_max``, ``MAP_top`` and ``MAP_mean``, before
     it is smoothed, which places defects better and tells images worse; and ``density``, a Gaussian of pooled features.
-    Random filters add a map, ``filters``: how unlikely at their place the features are that they see.
+    Random filters add two maps, ``filters`` and ``fine_filters``: how unlikely at their place the features are that
+    they see.
     Several joined by ``+``, as in ``change_mean+density``, stand for the mean of what each gives, and one that is named
     twice counts twice. Everything is fitted to the training images. Then images that were held out from training are
     scored in all ways, and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC,
@@ -100,7 +98,7 @@ class Scorer(Fitted):
         super().__init__()
         self.filters = filters
         if filters is not None:
-            maps = {**maps, FILTERS: filters.places(FILTERS)}
+            maps = {**maps, **{name: filters.places(name) for name in (FILTERS, FINE)}}
         self.map_names = list(maps)
         numbers = [f"{name}_{number}" for name in maps for number in NUMBERS]
         self.score_names = [DENSITY, *numbers] if density is not None else numbers
@@ -247,11 +245,11 @@ class Scorer(Fitted):
 
     def _evidence(self, images: torch.Tensor, network: Network, names: frozenset[str]) -> Evidence:
         """What network and filters say of images (B, 3, H, W), as far as it is wanted."""
-        own = names - {FILTERS}
+        own = names - {FILTERS, FINE}
         evidence = network(images, own) if own else {}
-        if self.filters is None or FILTERS not in names:
+        if self.filters is None or names == own:
             return evidence
-        return {**evidence, FILTERS: self.filters(images)}
+        return {**evidence, **self.filters(images)}
 
     def _together(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Standardise numbers (B,) or maps (B, 1, H, W) of candidates, and average those that ``name`` joins."""

@@ -90,11 +90,11 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         symmetries: What leaves a normal image normal, and is done to training images before; nothing by default.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, as in ``scaled_top``, several joined by
             ``+``, or ``auto`` for what tells defects planted in held-out images best. By default random filters count
-            twice beside errors (docs/results/random_filters.md).
+            twice beside errors, and in the map once coarse, once fine (docs/results/random_filters.md).
         heat_map: How defects are located: ``auto``, chosen likewise; ``plain``, ``scaled``, ``gradient``, ``colour``,
             ``both`` or ``all`` errors, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of them standardised
             pixel by pixel by the training images, as in ``pixels_scaled``; ``normed_places`` or ``places``, how
-            unlikely the encoder's features are; ``filters``, likewise of
+            unlikely the encoder's features are; ``filters`` and ``fine_filters``, likewise of
             :class:`~anomalib_ssl.scoring.RandomFilters`; or several joined by ``+``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`. The
             default visualizer adds reconstructions and errors.

@@ -9,7 +9,9 @@ import torch
 
 from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, RandomFilters, Scorer, join
-from anomalib_ssl.scoring.scorer import AND, FILTERS, POOLED
+from anomalib_ssl.scoring.maps import SMOOTHING
+from anomalib_ssl.scoring.random_filters import FILTERS, FINE
+from anomalib_ssl.scoring.scorer import AND, POOLED
 
 FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""
@@ -17,11 +19,11 @@ FEATURES, LAST = "features", "last"
 WITH_FILTERS = "places_and_filters"
 """Name of the map of features together with what random filters see."""
 
-DEFAULTS = (f"{WITH_FILTERS}_max", WITH_FILTERS)
-"""Score and map (docs/results/random_filters.md has figures)."""
+SHOWN = f"{WITH_FILTERS}{AND}{FINE}"
+"""How defects are placed: by that, and by what random filters see of finer detail."""
 
-MAP_SIGMA = 4.0
-"""Gaussian smoothing of maps of features, in pixels."""
+DEFAULTS = (f"{WITH_FILTERS}_max", SHOWN)
+"""Score and map (docs/results/random_filters.md has figures)."""
 
 
 def feature_scorer(
@@ -59,7 +61,7 @@ def feature_scorer(
         }
     maps["gradcam"] = GradCam(LAST, density)
     for part in maps.values():
-        part.sigma = MAP_SIGMA
+        part.sigma = SMOOTHING * min(image_size)
     if backbone.stage_indices:
         maps[WITH_FILTERS] = filters.places(AND.join((FILTERS, FEATURES)), shape[0])
     return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density, filters)

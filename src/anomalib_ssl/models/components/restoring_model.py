@@ -16,7 +16,7 @@ from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scor
 PLACES = 32
 """No stage is looked at at twice as many places in a row: a ResNet at 256 pixels has so many."""
 
-DEFAULTS = ("pixels_all_max+filters_max+filters_max", "all+filters+filters")
+DEFAULTS = ("pixels_all_max+filters_max+filters_max", "all+filters+fine_filters")
 """Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
 
 

@@ -38,9 +38,9 @@ class CutPaste(CutPasteTraining, AnomalibModule):
             largest tenth or its mean, as in ``places_max``, ``places_top`` and ``places_mean``; or ``auto`` for what
             tells defects planted in held-out images best.
         heat_map: How defects are located: ``places``, how far features of three stages are from the normal ones of the
-            same place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
-            :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both together; the paper's
-            ``gradcam``; several joined by ``+``; or ``auto``, chosen likewise.
+            same place; ``normed_places``, the same without an image's own contrast; ``filters`` and
+            ``fine_filters``, likewise of :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both
+            together; the paper's ``gradcam``; several joined by ``+``; or ``auto``, chosen likewise.
         **training: Arguments of :class:`~anomalib_ssl.models.cutpaste.training.CutPasteTraining`, and those that all
             models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 

@@ -12,12 +12,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_flag
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
-from anomalib_ssl.models.components.feature_scoring import DEFAULTS, MAP_SIGMA
+from anomalib_ssl.models.components.feature_scoring import DEFAULTS
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
 from anomalib_ssl.models.dynamic_local_augmentation.heads import DenseHead, GlobalHead, Projection
 from anomalib_ssl.models.dynamic_local_augmentation.pooling import average_pool
 from anomalib_ssl.scoring import Errors, Evidence, upsample
+from anomalib_ssl.scoring.maps import SMOOTHING
 
 DENSE_GRID = 14
 """Most rows and columns of the dense branch's map; larger ones are averaged down."""
@@ -119,7 +120,7 @@ class DynamicLocalAugmentationModel(ScoredModel):
         divisor: Literal["none", "train"] = "train" if standardize else "none"
         self.uncertainty = MapDeviation(shapes, divisor) if self.mc_samples > 0 else None
         own = {DISTANCE: Errors(DISTANCE)}
-        own[DISTANCE].sigma = MAP_SIGMA
+        own[DISTANCE].sigma = SMOOTHING * min(image_size)
         self.scorer = feature_scorer(self.encoder.backbone, image_size, score, heat_map, own)
 
     def forward(self, images: torch.Tensor) -> Embeddings | InferenceBatch:

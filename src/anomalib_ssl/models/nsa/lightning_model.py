@@ -75,9 +75,9 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
             what tells defects planted in held-out images best.
         heat_map: How defects are located: ``change`` as published; ``pixels_change``, the same standardised pixel by
             pixel by the training images; ``places``, how unlikely features of three stages of the encoder are at their
-            place; ``normed_places``, the same without an image's own contrast; ``filters``, likewise of
-            :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both together; several joined by
-            ``+``; or ``auto``.
+            place; ``normed_places``, the same without an image's own contrast; ``filters`` and
+            ``fine_filters``, likewise of :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both
+            together; several joined by ``+``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Attributes:

@@ -7,7 +7,7 @@ import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
-from anomalib_ssl.models.components.feature_scoring import LAST, WITH_FILTERS
+from anomalib_ssl.models.components.feature_scoring import LAST, SHOWN, WITH_FILTERS
 from anomalib_ssl.models.nsa.network import NSANetwork, check_sides
 from anomalib_ssl.scoring import Errors, Evidence, Pixels
 from anomalib_ssl.scoring.box_filter import default_box_size
@@ -15,7 +15,7 @@ from anomalib_ssl.scoring.box_filter import default_box_size
 CHANGE = "change"
 """Name of the published map, and of its evidence."""
 
-DEFAULTS = (f"{WITH_FILTERS}_max", f"{CHANGE}+{WITH_FILTERS}")
+DEFAULTS = (f"{WITH_FILTERS}_max", f"{CHANGE}+{SHOWN}")
 """Score and map (docs/results/random_filters.md has figures)."""
 
 

@@ -86,11 +86,11 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
             thirds of the time. They hide half of an image at a time; ``num_masks=2`` trains on as much.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, several joined by ``+``, or ``auto`` for
             what tells defects planted in held-out images best. By default random filters count twice beside
-            errors (docs/results/random_filters.md).
+            errors, and in the map once coarse, once fine (docs/results/random_filters.md).
         heat_map: How defects are located: ``refined`` as in the code; ``plain``, ``scaled``, ``gradient``, ``colour``,
             ``both`` or ``all`` errors of the first pass, see :class:`~anomalib_ssl.scoring.RestorationErrors`; one of
             them standardised pixel by pixel by the training images, as in ``pixels_both``; ``normed_places`` or
-            ``places``, how unlikely the encoder's features are; ``filters``, likewise of
+            ``places``, how unlikely the encoder's features are; ``filters`` and ``fine_filters``, likewise of
             :class:`~anomalib_ssl.scoring.RandomFilters`; several joined by ``+``; or ``auto``.
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
