@@ -202,9 +202,12 @@ def test_start_weights_are_told_only_where_they_are_known(entry, pretrained):
     assert build(Specification(entry, data, pretrained=True)).pretrained is True
 
 
-def test_a_budget_in_updates_validates_at_its_end_alone(configuration):
+def test_without_a_limit_in_updates_there_is_no_validation_on_the_way(configuration):
     first = specifications(configuration["benchmark"])[0]
-    trainer = first.with_updates(700).trainer
-    assert (trainer["check_val_every_n_epoch"], trainer["val_check_interval"]) == (None, 700)
+    unlimited = first.unlimited()
+    updates = unlimited.model_args["max_updates"]
+    assert updates > 10**8
+    assert unlimited.trainer["check_val_every_n_epoch"] is None
+    assert unlimited.trainer["val_check_interval"] == updates
     told = replace(first, trainer={"val_check_interval": 0.5})
-    assert told.with_updates(700).trainer == {"val_check_interval": 0.5}
+    assert told.unlimited().trainer == {"val_check_interval": 0.5}
