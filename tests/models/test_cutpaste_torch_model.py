@@ -157,6 +157,13 @@ def test_places_find_a_changed_place(backbone):
     assert maps[1].max() > maps[0].max() + 1
 
 
+@pytest.mark.usefixtures("no_download")
+def test_more_directions_are_kept_of_pretrained_networks():
+    networks = [CutPasteModel("test_resnet", pre_trained=kind, image_size=(64, 64)) for kind in (False, True)]
+    kept = [len(network.scorer.maps["places_and_filters"].density.projection) for network in networks]
+    assert kept == [115, 160]
+
+
 def test_backbones_without_stages_are_localised_by_gradcam(monkeypatch):
     monkeypatch.setattr("anomalib_ssl.models.components.backbone.STAGE_REDUCTIONS", ())
     with pytest.raises(ValueError, match=r"score must be .*'density'.*'gradcam_max'.*got 'places_and_filters_max'"):

@@ -175,6 +175,15 @@ def test_state_of_another_grid_is_refused():
         LocatedGaussianDensity(10, (3, 3), 6).load_state_dict(LocatedGaussianDensity(10, GRID, 6).state_dict())
 
 
+def test_a_state_brings_its_number_of_directions():
+    saved, density = LocatedGaussianDensity(10, GRID, 8).double(), LocatedGaussianDensity(10, GRID, 6).double()
+    density.load_state_dict(saved.fit([features()]).state_dict())
+    torch.testing.assert_close(density(features(4, seed=1)), saved(features(4, seed=1)))
+    # A fit finds as many as it was made for.
+    expected = LocatedGaussianDensity(10, GRID, 6).double().fit([features()])
+    torch.testing.assert_close(density.fit([features()])(features(4, seed=1)), expected(features(4, seed=1)))
+
+
 def test_what_is_not_finite_is_refused_also_after_the_directions_were_found():
     density = LocatedGaussianDensity(10, GRID, 6).fit([features()])
     with pytest.raises(ValueError, match="finite"):

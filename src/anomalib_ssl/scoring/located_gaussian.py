@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -80,9 +80,10 @@ class LocatedGaussianDensity(Density):
         num_locations = grid_size[0] * grid_size[1]
         self._first: list[torch.Tensor] = []
         self._moments_here: _Moments | None = None
-        self.register_buffer("projection", torch.zeros(sum(kept), sum(lengths)))
-        self.register_buffer("mean", torch.zeros(num_locations, sum(kept)))
-        self.register_buffer("whitening", torch.zeros(num_locations, sum(kept), sum(kept)))
+        self.register_buffer("projection", torch.zeros(0, sum(lengths)))
+        self.register_buffer("mean", torch.zeros(num_locations, 0))
+        self.register_buffer("whitening", torch.zeros(num_locations, 0, 0))
+        self._make_room(sum(kept))
 
     def fit(self, batches: Iterable[torch.Tensor]) -> "LocatedGaussianDensity":
         """Estimate the densities in one pass over the features of normal images.
@@ -105,6 +106,7 @@ class LocatedGaussianDensity(Density):
     def start(self) -> None:
         """Forget what was fitted; :meth:`update` and :meth:`finish` follow."""
         self.forget()
+        self._make_room(sum(number for _, number in self._kinds))
         self._first, self._moments_here = [], None
 
     @torch.no_grad()
@@ -163,6 +165,21 @@ class LocatedGaussianDensity(Density):
         deviations = self._reduce(self._checked(features)) - self.mean.unsqueeze(1)
         scores = 0.5 * (deviations @ self.whitening.mT).square().sum(dim=2)
         return scores.T.reshape(-1, 1, *self.grid_size)
+
+    def _make_room(self, dims: int) -> None:
+        """Make the buffers of a number of directions, if they are not."""
+        if len(self.projection) != dims:
+            self.projection = self.projection.new_zeros(dims, self.projection.shape[1])
+            self.mean = self.mean.new_zeros(len(self.mean), dims)
+            self.whitening = self.whitening.new_zeros(len(self.mean), dims, dims)
+
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+        # How many directions there are is a part of the state: pretrained networks have more of them, and a checkpoint
+        # of one is read into a model without such weights.
+        saved = state_dict.get(f"{prefix}projection")
+        if saved is not None:
+            self._make_room(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _checked(self, features: torch.Tensor) -> torch.Tensor:
         expected = (self.projection.shape[1], *self.grid_size)

@@ -30,8 +30,9 @@ FILTERS, FINE = "filters", "fine_filters"
 DIMENSIONS = {FILTERS: 100, FINE: 60}
 """Principal directions that are kept: 100 as PaDiM keeps channels."""
 
-BESIDE = 15
-"""Principal directions of a network's features that are kept beside those: of 15, 30 and 60 the best in the mean."""
+BESIDE = {False: 15, True: 60}
+"""Principal directions of a network's features that are kept beside those, by whether it began with pretrained weights:
+of 15, 30 and 60 the best in the mean."""
 
 GAIN = 4.0
 """What images are multiplied by: their standard deviation is about a quarter."""
@@ -79,17 +80,18 @@ class RandomFilters(nn.Module):
             self.register_buffer(f"filters_{layer}", filters.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
-    def places(self, source: str, beside: int = 0) -> Places:
+    def places(self, source: str, beside: int = 0, pre_trained: bool = False) -> Places:
         """Make what compares these features with normal ones at the same place.
 
         Args:
             source: Which of the two, or the name of further features after it and a ``+``.
             beside: Number of channels of these, if any.
+            pre_trained: Whether these are of a network that began with pretrained weights.
         """
         name = source.split("+", maxsplit=1)[0]
         _, channels, height, width = self(torch.zeros(1, 3, *self.size))[name].shape
         kept = DIMENSIONS[name]
-        kinds = ((channels, beside), (kept, BESIDE)) if beside else ((channels,), (kept,))
+        kinds = ((channels, beside), (kept, BESIDE[pre_trained])) if beside else ((channels,), (kept,))
         places = Places(source, (kinds[0], height, width), contrast=False, dimensions=kinds[1])
         places.sigma = SMOOTHING * min(self.size)
         return places

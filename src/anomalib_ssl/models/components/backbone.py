@@ -58,6 +58,7 @@ class Backbone(nn.Module):
         check_choice("layer", layer, LAYERS)
         _check_name(name)
         self.name = name
+        self.pre_trained = pre_trained
         self.layer = layer
         self.network: Any = timm.create_model(name, pretrained=pre_trained, num_classes=0, global_pool="")
         if not pre_trained and isinstance(self.network, timm.models.ResNet):

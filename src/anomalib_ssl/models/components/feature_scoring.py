@@ -63,7 +63,7 @@ def feature_scorer(
     for part in maps.values():
         part.sigma = SMOOTHING * min(image_size)
     if backbone.stage_indices:
-        maps[WITH_FILTERS] = filters.places(AND.join((FILTERS, FEATURES)), shape[0])
+        maps[WITH_FILTERS] = filters.places(AND.join((FILTERS, FEATURES)), shape[0], backbone.pre_trained)
     return Scorer(maps | dict(own or {}), image_size, score, heat_map, defaults, density, filters)
 
 
