@@ -11,10 +11,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 FIRST = 10
-"""Updates after which the rate is measured for the first time."""
+"""Updates after which the rate is measured for the first time, unless :data:`APART` passes before."""
 
 APART = 0.02
-"""Part of the budget after which it is measured again."""
+"""Part of the budget after which it is measured, again and again."""
 
 
 class TrainingTime(Callback):
