@@ -61,7 +61,7 @@ results: $(INSTALLED)  ## Run a small benchmark (DATA=, CATEGORIES=, BENCHMARK=)
 minutes: export OMP_NUM_THREADS ?= 1
 
 minutes: $(INSTALLED)  ## Train every model for some minutes (DATA=, CATEGORIES=, MINUTES=) and write docs/results/minutes.md
-	-$(BIN)/anomalib-ssl benchmark --config configs/benchmark/cpu_64.yaml --output $(RESULTS) --resume \
+	-$(BIN)/anomalib-ssl benchmark --config configs/benchmark/cpu.yaml --output $(RESULTS) --resume \
 	  --data_root $(DATA) --categories "$(CATEGORIES)" --minutes "$(MINUTES)"
 	$(BIN)/anomalib-ssl report $(wildcard docs/results/minutes/results.csv) $(RESULTS)/results.csv \
 	  --output $(RESULTS)/report --page docs/results/minutes.md --title "What a minute of training buys" \
