@@ -74,6 +74,18 @@ def test_means_and_deviations_agree_with_numpy(folder):
     assert overall(tables)["CutPaste"].mean == lines["mean"][0].mean
 
 
+def test_ways_of_scoring_name_their_categories_only_where_they_differ():
+    same = [row(category=name, scored_by="a_max, a") for name in ("tile", "metal_nut")]
+    other = [row(category="wood", scored_by="b_max, b")]
+    for rows, text in (
+        (same, "a_max, a"),
+        ([*same, *other], "metal nut, tile: a_max, a; wood: b_max, b"),
+        ([row()], ""),
+    ):
+        (contender,) = tables_of(rows).contenders
+        assert formatting.scored_by(contender) == text
+
+
 CATEGORIES = ("carpet", "bottle", "metal_nut")
 
 

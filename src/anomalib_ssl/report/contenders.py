@@ -82,10 +82,16 @@ class Contender:
         """Where it ran."""
         return self.row.device or self.row.accelerator
 
-    def scored_by(self, category: str) -> str:
-        """How its runs on a category made scores and heat maps, where that is recorded."""
-        ways = {result.row.scored_by for result in self.results if (result.row.category or "") == category}
-        return "; ".join(sorted(way for way in ways if way))
+    @property
+    def scored_by(self) -> dict[str, list[str]]:
+        """How its runs made scores and heat maps, where that is recorded, and of which categories."""
+        ways: dict[str, list[str]] = {}
+        for category, way in sorted(
+            {(result.row.category or "", result.row.scored_by or "") for result in self.results}
+        ):
+            if way:
+                ways.setdefault(way, []).append(category)
+        return ways
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -87,6 +87,14 @@ def described(contender: Contender) -> str:
     return f"{row.model}; " + ("; ".join(f"{name} {text}" for name, text in arguments if text) or "all defaults")
 
 
+def scored_by(contender: Contender) -> str:
+    """Say how scores and heat maps were made, and of which categories if not of all in one way; empty if not known."""
+    ways = contender.scored_by
+    if len(ways) == 1:
+        return next(iter(ways))
+    return "; ".join(f"{', '.join(map(category_name, categories))}: {way}" for way, categories in ways.items())
+
+
 def category_name(name: str) -> str:
     """Write a category in words."""
     return name.replace("_", " ") or "\N{EN DASH}"

@@ -68,11 +68,6 @@ class Tables:
         columns = [self.lines(metric)[-1][2] for metric in self.metrics]
         return [(contender, [cells[index] for cells in columns]) for index, contender in enumerate(self.contenders)]
 
-    def scored_by(self) -> list[tuple[str, list[str]]]:
-        """List the categories with how each contender made its scores and heat maps there; none if none chose."""
-        lines = [(name, [contender.scored_by(name) for contender in self.contenders]) for name in self.categories]
-        return lines if any("".join(ways) for _, ways in lines) else []
-
     def has_published(self, metric: str) -> list[bool]:
         """Whether published figures are known for any category of each column, and not for means alone."""
         cells = self.scores[(self.scores["metric"] == metric) & ~self.scores["is_mean"]]
