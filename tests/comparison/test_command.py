@@ -233,9 +233,9 @@ def test_updates_follow_the_rate(monkeypatch):
         assert trainer.global_step == done
         assert trainer.max_epochs == trainer.max_steps
         totals.append(trainer.max_steps)
-    # A second an update, then two; what is faster than a fiftieth of the time has no say.
-    assert totals == [10, 10, 10, 10, 7, 7, 7, 8, 9]
-    # The first ten updates tell the rate, however short they are.
+    # The first one says nothing. A second an update, then two; the last one is measured alone, not to end early.
+    assert totals == [100, 10, 10, 10, 7, 7, 26, 8, 9]
+    # The ten updates after the first tell the rate, however short they are.
     trainer = Trainer(accelerator="cpu", max_steps=10**9, max_epochs=10**9, barebones=True)
     clock = minutes.TimeBudget(1000)
     clock.on_train_start(trainer)
@@ -243,7 +243,23 @@ def test_updates_follow_the_rate(monkeypatch):
         now[0] += 0.5
         trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = done
         clock.on_train_batch_end(trainer)
-        assert trainer.max_steps == (10**9 if done < minutes.FIRST else 2000)
+        assert trainer.max_steps == (10**9 if done <= minutes.FIRST else 2000)
+
+
+def test_what_is_done_once_before_updates_does_not_end_a_run_early(monkeypatch):
+    """As STSSAD's tuning: 13 of 60 seconds, in the time of the first update; then, half way, a machine that is busy."""
+    now = [0.0]
+    monkeypatch.setattr(minutes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    trainer = Trainer(accelerator="cpu", max_steps=10**9, max_epochs=10**9, barebones=True)
+    clock = minutes.TimeBudget(60)
+    clock.on_train_start(trainer)
+    done = 0
+    while done < trainer.max_steps:
+        now[0] += 13 if done == 0 else 5 if done == 100 else 0.1
+        done += 1
+        trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = done
+        clock.on_train_batch_end(trainer)
+    assert clock.seconds == pytest.approx(60, abs=0.2)
 
 
 def test_random_weights(configuration, write, tmp_path):

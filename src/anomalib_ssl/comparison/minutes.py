@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 FIRST = 10
-"""Updates after which the rate is measured for the first time, unless :data:`APART` passes before."""
+"""Updates after the first one whose rate is measured first, unless :data:`APART` passes before."""
 
 APART = 0.02
 """Part of the budget after which it is measured, again and again."""
@@ -80,6 +80,7 @@ class TimeBudget(TrainingTime):
         """Start the clock."""
         super().on_train_start(*args, **kwargs)
         self._measured = (0.0, 0)
+        self._first: tuple[float, int] | None = None
 
     def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
         """Count the updates that are left, if it is time."""
@@ -87,14 +88,20 @@ class TimeBudget(TrainingTime):
         if device.type != "cpu":
             torch.accelerator.synchronize(device)  # what was only asked for has not been done yet
         super().on_train_batch_end(trainer, *args, **kwargs)
+        loop = trainer.fit_loop
         now, done = self.ends[-1], self.updates[-1]
+        if done and self._first is None:
+            # What is done before an update, once, is in the time of the first: it says nothing of the others.
+            self._first = self._measured = (now, done)
         seconds, made = now - self._measured[0], done - self._measured[1]
-        begins = self._measured[1] == 0 and made >= FIRST
-        if now < self.limit and (not made or (seconds < APART * self.limit and not begins)):
+        left = max(self.limit - now, 0.0)
+        begins = self._measured == self._first and made >= FIRST
+        # Of a short time the rate may be far off: it is measured again rather than a run ended early by it.
+        due = made and (begins or seconds >= APART * self.limit or done >= loop.epoch_loop.max_steps)
+        if left and not due:
             return
         self._measured = (now, done)
-        loop = trainer.fit_loop
-        total = done + max(round((self.limit - now) * made / seconds), 0)
+        total = done + (round(left * made / seconds) if left else 0)
         if loop.max_epochs == loop.max_steps:  # as an epoch is at least one update, that was no limit of its own
             loop.max_epochs = total
         loop.epoch_loop.max_steps = total
