@@ -40,6 +40,16 @@ def test_every_job_can_be_built(path):
     assert len(jobs) == expected[path.stem]
 
 
+def test_checking_leaves_settings_as_they_are():
+    """Transforms in a list, too: job names and tables are made of what was given."""
+    config = yaml.safe_load(next(path for path in CONFIGS if path.stem == "cpu").read_text(encoding="utf-8"))
+    jobs = [job for job in specifications(config["benchmark"]) if "pre_processor" in job.model_args]
+    given = [(job.name, repr(job)) for job in jobs]
+    check(jobs)
+    assert given == [(job.name, repr(job)) for job in jobs]
+    assert jobs
+
+
 @pytest.fixture
 def stock(tmp_path, monkeypatch, mvtec_root, tiny):
     """Run a configuration with anomalib's benchmark: one category, small models, the CPU; return its table."""

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +149,8 @@ def _parsed(parser: ArgumentParser, specification: Specification) -> Namespace:
         "data": {"class_path": specification.data["class_path"], "init_args": specification.data_args},
     }
     try:
-        return parser.parse_object(described)
+        # A copy, for what it finds in lists it replaces in place.
+        return parser.parse_object(deepcopy(described))
     except ArgumentError as error:
         raise ValueError(_meant(error)) from error
 
