@@ -245,14 +245,15 @@ def test_curves_go_through_the_means(minutes):
     (members,) = contenders(read_results([minutes])).values()
     tables = dataset_tables("MVTecAD", members)
     for metric, less in (("image_AUROC", 0), ("pixel_AUPRO", 10)):
-        axes = plots.score_over(tables, metric, "minutes").axes[0]
+        figure = plots.score_over(tables, metric, "minutes")
+        (axes,), (legend,) = figure.axes, figure.legends
         means = [55 - less, 63 - less, 83 - less]
         expected = [([1, 5, 15], [mean + 2 for mean in means]), ([1, 5, 15], means)]
         expected += [([0.5], [70])] if metric == "image_AUROC" else []
         assert len(axes.lines) == len(expected)
         for line, points in zip(axes.lines, expected, strict=True):
             np.testing.assert_allclose(line.get_data(), points)
-        names = [text.get_text() for text in axes.texts]
+        names = [text.get_text() for text in legend.get_texts()]
         assert names == ["CutPaste (scorer knn)", "CutPaste (scorer mean)", "Padim"][: len(expected)]
         assert axes.get_xscale() == "log"
 

@@ -8,17 +8,15 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter
-from matplotlib.transforms import Bbox
 
 from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import formatting
@@ -57,9 +55,6 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "xtick.minor.size": 0,
 }
-LINE = 0.055
-"""Height of a name, as a share of the plot."""
-
 CHANCE = {"image_AUROC": 50.0, "pixel_AUROC": 50.0}
 """Percentages that guessing reaches; bars start there."""
 
@@ -114,26 +109,32 @@ def score_over(tables: Tables, metric: str, kind: str) -> Figure | None:
     if len(points) < 2 or (kind == "minutes" and len(points) == len(lines)):
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        names = max(len(_short(name)) for name, _, _ in lines)
+        figure = Figure((5.2 + 0.07 * names, min(max(3.6, 0.2 * len(lines)), WIDEST)), layout="constrained")
         axes = figure.add_subplot(xscale="log")
-        for line in lines.values():
+        ends: list[tuple[float, Line2D]] = []
+        for (name, _, _), line in lines.items():
             line.sort(key=lambda point: point[kind == "speed"])  # budgets differ in minutes, or else in scores
             places, scores, indices = zip(*line, strict=True)
             index = min(indices)
             marker = MARKERS[(index // len(SERIES) + index) % len(MARKERS)]
-            axes.plot(places, scores, f"{marker}-", c=f"C{index}", markersize=7.5, markeredgecolor=PAPER, zorder=3)
+            style: Any = {"c": f"C{index}", "markersize": 7.5, "markeredgecolor": PAPER, "zorder": 3}
+            ends += [(scores[-1], *axes.plot(places, scores, f"{marker}-", label=_short(name), **style))]
         # At least a point of percent, so that small differences look small.
         axes.update_datalim([(place, score + step) for place, score, _ in points for step in (-0.5, 0.5)])
-        axes.margins(0.18)
-        axes.autoscale_view()
-        if kind == "minutes":  # lines meet where they end: names have room behind
-            left, right = axes.get_xlim()
-            axes.set_xlim(right=right * (right / left) ** 0.5)
-        _name_lines(axes, [(_short(name), [point[:2] for point in line]) for (name, _, _), line in lines.items()])
+        axes.margins(0.1)
+        # In the order of where lines end, so that a name is found by its place.
+        best_first = [drawn for _, drawn in sorted(ends, key=lambda end: -end[0])]
+        figure.legend(handles=best_first, loc="outside right center", frameon=False, fontsize=8.5)
         axes.set_xlabel(ACROSS[kind])
         axes.set_ylabel(f"mean {METRICS[metric]}, %")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+        # Of few powers of ten, 2 and 5 are written between them.
+        left, right = axes.get_xlim()
+        between = "25" if right < 1000 * left else "_"
+        axes.xaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in between else "")
+        )
         axes.tick_params(axis="x", which="minor", labelsize=8, labelcolor=MUTED)
     return figure
 
@@ -223,33 +224,3 @@ def _adapted(tag: re.Match[str]) -> str:
 def _short(name: str) -> str:
     name = " ".join(formatting.clean(name).split())
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _name_lines(axes: Axes, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> None:
-    """Write names at ends of lines where neither a line nor another name is; a stroke leads to those that moved."""
-    spots = [(axes.transScale + axes.transLimits).transform(points) for _, points in lines]
-    drawn = [spot for line in spots for ends in pairwise([*line, line[-1]]) for spot in np.linspace(*ends, 30)]
-    taken = [Bbox.from_bounds(x - 0.015, y - 0.025, 0.03, 0.05) for x, y in drawn]
-    ends = [(*line[-1], points[-1], name) for line, (name, points) in zip(spots, lines, strict=True)]
-    for x, y, point, name in sorted(ends, key=lambda end: -end[1]):
-        width = 0.0155 * len(name)
-        starts = [start for start in (x + 0.028, x - 0.028 - width) if 0 <= start <= 1 - width] or [x + 0.028]
-        boxes = [
-            Bbox.from_bounds(start, y + (step - 0.5) * LINE, width, LINE)
-            for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
-            for start in starts
-        ]
-        box = min(boxes, key=lambda box: box.count_overlaps(taken) + (box.y0 < 0))  # the nearest of the free ones
-        taken += [box] * 30  # worse to cross than a line
-        middle, behind = (box.y0 + box.y1) / 2, box.x0 > x
-        moved = abs(middle - y) > LINE / 2
-        axes.annotate(
-            name,
-            point,
-            (box.x0 if behind else box.x1, middle),
-            textcoords="axes fraction",
-            ha="left" if behind else "right",
-            va="center",
-            fontsize=8.5,
-            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4} if moved else None,
-        )
