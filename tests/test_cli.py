@@ -107,6 +107,7 @@ def test_switches_need_no_value() -> None:
     given = ["run", "--resume", "--rows", "2", "--resume", "false", "--resume"]
     expected = ["run", "--resume=true", "--rows", "2", "--resume", "false", "--resume=true"]
     assert cli._with_switches(given, function) == expected
+    assert cli._with_switches(["run", "--resume", "file.ckpt"], function) == ["run", "--resume=true", "file.ckpt"]
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,52 +11,18 @@ import torch
 from anomalib.models import AnomalibModule
 from anomalib.utils.serialization import anomalib_safe_globals
 
-from anomalib_ssl import models, register
-from anomalib_ssl.checks import check_choice
+from anomalib_ssl import register
 from anomalib_ssl.scoring import Fitted
-from anomalib_ssl.training.mixin import MODEL, SelfSupervisedMixin
+from anomalib_ssl.training.mixin import MODEL
 
 
-def load_checkpoint(path: Path | str, model: str | None = None) -> SelfSupervisedMixin:
-    """Load a trained model to score with: in evaluation mode, on the GPU if there is one.
-
-    Args:
-        path: The checkpoint.
-        model: Name of the model, that of its class or in snake case. Defaults to what the checkpoint says, which older
-            ones do not.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, or not one of this model, or was written while a run broke off.
-    """
-    saved = read_checkpoint(Path(path))
-    names = {name.lower(): name for name in models.__all__}
-    if model is not None:
-        model = names.get(model.replace("_", "").lower(), model)
-        check_choice("model", model, models.__all__)
-    allowed = models.__all__ if model is None else [model]
-    name = saved.get(MODEL, model)
-    if name is None:
-        msg = f"ckpt_path: '{path}' does not say of which model it is: give model, one of {sorted(allowed)}."
-        raise ValueError(msg)
-    if name not in allowed:
-        msg = f"ckpt_path: '{path}' is a checkpoint of {name}, not of {' or '.join(sorted(allowed))}."
-        raise ValueError(msg)
-    loaded: SelfSupervisedMixin = _loaded(getattr(models, name), path, saved)
-    fitted = [part.is_fitted for part in loaded.modules() if isinstance(part, Fitted)]
-    if fitted and not any(fitted):
-        msg = f"ckpt_path: '{path}' was written while a run broke off, and is not for scoring: train on from it."
-        raise ValueError(msg)
-    return loaded.eval()
-
-
-def load_any_checkpoint(path: Path | str, model: str | None = None) -> AnomalibModule:
+def load_checkpoint(path: Path | str, model: str | None = None) -> AnomalibModule:
     """Load a trained model of anomalib or of this package: in evaluation mode, on the GPU if there is one.
 
     Args:
         path: The checkpoint.
-        model: Name of the model, that of its class or in snake case, or the full path of its class. This package's
-            checkpoints say it themselves.
+        model: Name of the model, that of its class or in snake case, or the full path of its class. Checkpoints of this
+            package's models say it themselves, but for old ones.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -65,15 +31,23 @@ def load_any_checkpoint(path: Path | str, model: str | None = None) -> AnomalibM
     kind = None if model is None else model_class(model)
     saved = read_checkpoint(Path(path), kind)
     own = saved.get(MODEL)
-    if own is None and kind is None:
-        msg = f"ckpt_path: '{path}' does not say of which model it is: give model, such as Padim."
-        raise ValueError(msg)
-    if kind is None or issubclass(kind, SelfSupervisedMixin):
-        return load_checkpoint(path, None if kind is None else kind.__name__)
-    if own is not None:
+    if kind is None:
+        if own is None:
+            msg = f"ckpt_path: '{path}' does not say of which model it is: give model, such as Padim."
+            raise ValueError(msg)
+        try:
+            kind = model_class(own)
+        except ValueError as error:
+            msg = f"ckpt_path: '{path}' is a checkpoint of {own}: give the full path of that class as model."
+            raise ValueError(msg) from error
+    elif own not in (None, kind.__name__):
         msg = f"ckpt_path: '{path}' is a checkpoint of {own}, not of {kind.__name__}."
         raise ValueError(msg)
     loaded: AnomalibModule = _loaded(kind, path, saved).eval()
+    fitted = [part.is_fitted for part in loaded.modules() if isinstance(part, Fitted)]
+    if fitted and not any(fitted):
+        msg = f"ckpt_path: '{path}' was written while a run broke off, and is not for scoring: train on from it."
+        raise ValueError(msg)
     return loaded
 
 

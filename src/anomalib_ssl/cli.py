@@ -104,7 +104,7 @@ def _with_switches(arguments: Sequence[str], function: Callable[..., object]) ->
     switches = {f"--{name}" for name, hint in get_type_hints(function).items() if hint is bool}
     following = [*arguments[1:], "--"]
     return [
-        f"{argument}=true" if argument in switches and after.startswith("-") else argument
+        f"{argument}=true" if argument in switches and after.lower() not in {"true", "false"} else argument
         for argument, after in zip(arguments, following, strict=True)
     ]
 

@@ -20,7 +20,7 @@ from anomalib.models import Padim
 from lightning.pytorch import Trainer
 from PIL import Image
 
-from anomalib_ssl import cli
+from anomalib_ssl import SSM, cli
 from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.image_files import read_image
 from anomalib_ssl.inspection import Column, draw, inspect_candidates
@@ -232,13 +232,27 @@ def test_older_checkpoints_need_the_name_of_the_model(checkpoint, mvtec_root, ru
     for name in ("ssm", "SSM"):
         assert run(image, "--ckpt_path", old, "--model", name) == expected
     for arguments, message in [
-        ((old,), r"old\.ckpt' does not say of which model it is: give model, one of \['AutoencoderProjection'"),
+        ((old,), r"old\.ckpt' does not say of which model it is: give model, such as"),
         ((old, "--model", "cut_paste_patch"), r"ckpt_path: .*old\.ckpt' is no checkpoint of CutPastePatch"),
-        ((old, "--model", "Padim"), "model must be one of .*'SSM'.*got 'Padim'"),
+        ((old, "--model", "Nothing"), "model must be one of .*'SSM'.*got 'Nothing'"),
         ((path, "--model", "CutPaste"), r"ckpt_path: .*model\.ckpt' is a checkpoint of SSM, not of CutPaste"),
-        ((altered(path, tmp_path / "own.ckpt", **{MODEL: "Mine"}),), "is a checkpoint of Mine, not of AutoencoderPro"),
+        ((altered(path, tmp_path / "own.ckpt", **{MODEL: "Mine"}),), "is a checkpoint of Mine: give the full path"),
     ]:
         refused(run(image, "--ckpt_path", *arguments), message)
+
+
+class Mine(SSM):
+    """A user's own model."""
+
+
+def test_models_of_ones_own_are_given_by_the_path_of_their_class(checkpoint, mvtec_root, run, tmp_path):
+    own = altered(checkpoint("SSM"), tmp_path / "own.ckpt", **{MODEL: "Mine"})
+    name = f"{Mine.__module__}.Mine"
+    assert type(load_checkpoint(own, name)) is Mine
+    assert run(mvtec_root / "plate/test/good/000.png", "--ckpt_path", own, "--model", name)[0] == 0
+    other = tmp_path / "padim.ckpt"
+    of_padim(other)
+    refused(run(mvtec_root, "--ckpt_path", other, "--model", "Padim"), "of Padim, which does not show its inside")
 
 
 def refused(result, message):

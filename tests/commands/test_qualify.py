@@ -22,7 +22,7 @@ from PIL import Image
 from torchvision.transforms.v2 import Resize
 
 from anomalib_ssl import cli
-from anomalib_ssl.checkpoints import load_any_checkpoint
+from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.image_files import find_images, read_image
 from anomalib_ssl.qualification.scores import score
 from anomalib_ssl.qualification.sound import SoundImages, find_sound
@@ -113,7 +113,7 @@ def test_the_same_again_and_another_seed(run, padim_checkpoint, mvtec_root):
 
 
 def test_scores_are_raw(padim_checkpoint, mvtec_root):
-    model = load_any_checkpoint(padim_checkpoint, "Padim")
+    model = load_checkpoint(padim_checkpoint, "Padim")
     paths = find_images("data", mvtec_root / "plate/test/spot")
     scored = score(model, SoundImages(paths))
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_the_threshold_goes_where_the_model_goes(run, padim_checkpoint, mvtec_ro
     model = record_of(folder)["models"]["Padim"]
     value = model["threshold"]["value"]
     assert sorted(model["sound_scores"])[-2] == value  # the second highest of six
-    before, after = (load_any_checkpoint(path, "Padim") for path in (padim_checkpoint, folder / "Padim.ckpt"))
+    before, after = (load_checkpoint(path, "Padim") for path in (padim_checkpoint, folder / "Padim.ckpt"))
     assert float(after.post_processor.image_threshold) == pytest.approx(value, rel=1e-6)
     for name, tensor in before.state_dict().items():
         if name != "post_processor._image_threshold":

@@ -171,3 +171,15 @@ def test_backbones_without_stages_are_localised_by_gradcam(monkeypatch):
     model = CutPaste(backbone="test_resnet", image_size=64, score="density", heat_map="gradcam").eval()
     model.fit_statistics([rand_images()])
     assert model.model(rand_images()).anomaly_map.shape == (6, 1, 64, 64)
+
+
+@pytest.mark.parametrize(("score", "expected"), [("normed_places_max", 0), ("density", 1)])
+def test_the_network_is_run_no_further_than_scores_need(score, expected):
+    model = CutPasteModel(image_size=(64, 64), score=score, heat_map="normed_places").eval()
+    model.fit([rand_images(8, seed=1)])
+    calls = []
+    model.backbone.network.layer4.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        scored = model(rand_images())
+    assert len(calls) == expected
+    assert scored.pred_score.isfinite().all()

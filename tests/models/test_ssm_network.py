@@ -106,6 +106,7 @@ def test_bad_widths_are_named(widths):
         ConditionalAutoencoder(widths)
 
 
-def test_bad_patch_size_is_named():
-    with pytest.raises(ValueError, match="patch_size"):
-        ConditionalAutoencoder((4, 8), patch_size=0)
+@pytest.mark.parametrize("patch_size", [0, 3, 16])
+def test_bad_patch_size_is_named(patch_size):
+    with pytest.raises(ValueError, match=r"patch_size must lie in \[1, 2\]"):
+        ConditionalAutoencoder((4, 8), patch_size=patch_size)

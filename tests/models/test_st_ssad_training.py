@@ -34,7 +34,7 @@ def last(monkeypatch):
     """Let the last setting of each view be chosen; note how often something was tuned."""
     calls = []
 
-    def choose(embed, candidates, normal, unlabeled, seed):
+    def choose(embed, candidates, normal, unlabeled, seed, equal_exposure):
         calls.append(({view: len(found) for view, found in candidates.items()}, len(torch.cat(list(unlabeled)))))
         return Choice({view: found[-1] for view, found in candidates.items()}, 0.9, 1.0, dict.fromkeys(candidates, 1))
 

@@ -74,6 +74,16 @@ def test_sound_images_change_nothing():
     assert found.distance == found.given
 
 
+def test_images_are_compared_in_the_light_that_they_are_scored_in():
+    """Darker images are as near as others at equal exposure, and farther without."""
+    mixed = noise(40, 1)
+    for equal in (True, False):
+        given = (pixels, {"patch": squares(20)}, [noise(30, 0)])
+        usual, darker = (choose(*given, [images], 0, equal).distance for images in (mixed, mixed / 2))
+        assert (darker < 1.01 * usual) == equal
+        assert darker >= 0.99 * usual
+
+
 def test_pastes_that_change_nothing_are_not_chosen():
     # One defect in twenty images: without a floor the null paste lies nearest.
     nothing, defect = squares(0.1, 8)

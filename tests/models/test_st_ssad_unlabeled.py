@@ -15,6 +15,7 @@ from PIL import Image
 
 from anomalib_ssl import STSSAD
 from anomalib_ssl.models.st_ssad.unlabeled import UnlabeledBatches, find_unlabeled
+from anomalib_ssl.training.images.held_out import HeldOut
 
 SMALL = {"backbone": "test_resnet", "image_size": 32, "max_updates": 4, "visualizer": False}
 
@@ -65,6 +66,21 @@ def test_folder(tmp_path, mvtec_root):
     found = find_unlabeled(str(plate), trainer_of(mvtec(mvtec_root)))
     assert found.transductive
     assert not any("/train/" in path for path in found.paths)
+
+
+def test_training_images_that_are_held_out_are_known(tmp_path, mvtec_root):
+    """They are taken away from the datamodule before the model looks for unlabelled images."""
+    good = tmp_path / "good"
+    good.mkdir()
+    for copy in range(30):
+        shutil.copy(mvtec_root / "plate/train/good/000.png", good / f"{copy}.png")
+    datamodule = Folder("parts", root=tmp_path, normal_dir="good", test_split_mode="none", val_split_mode="none")
+    held_out = HeldOut(0.1)
+    trainer = trainer_of(datamodule)
+    held_out.setup(trainer, None, "fit")
+    assert len(held_out.paths) > 1
+    with pytest.raises(ValueError, match="holds 0 images that are not training images"):
+        find_unlabeled(str(good), trainer, held_out.paths)
 
 
 @pytest.mark.parametrize(

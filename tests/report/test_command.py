@@ -20,6 +20,7 @@ from anomalib_ssl import cli
 from anomalib_ssl.comparison.row import COLUMNS, Row
 from anomalib_ssl.report import plots
 from anomalib_ssl.report.contenders import contenders
+from anomalib_ssl.report.formatting import category_name
 from anomalib_ssl.report.gallery import galleries, rarity, separation
 from anomalib_ssl.report.page import make_page
 from anomalib_ssl.report.reading import read_results
@@ -133,17 +134,25 @@ def test_plots_follow_the_colours_of_the_page(html):
     assert html.count("prefers-color-scheme: dark") == 1
 
 
-def test_bars_are_as_high_as_the_scores(html, folder):
-    """Of each category's bars in the plot of image AUROC, the highest is the best model's."""
-    svg = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)[2]
-    heights = {}
-    for path, colour in re.findall(r'<path d="(M[^"]*z\s*)"[^>]*style="fill: (var\(--series-\d\))', svg):
-        points = np.array(re.findall(r"-?[\d.]+", path), float).reshape(-1, 2)
-        heights.setdefault(colour, []).append(np.ptp(points[:, 1]))
-    assert sorted(len(bars) for bars in heights.values()) == [2, 3, 3, 3]
-    ours, best = heights["var(--series-0)"], heights["var(--series-2)"]
-    # Bars start at 50 %: 0.901, 0.904, 0.907 and 0.991, 0.994, 0.997.
-    np.testing.assert_allclose(np.array(ours) / best, [(90.1 - 50) / (99.1 - 50), 40.4 / 49.4, 40.7 / 49.7], rtol=1e-3)
+def test_dots_lie_at_the_scores(folder):
+    """A line for each model, the best mean on top, and for each category a colour and whiskers."""
+    (members,) = contenders(read_results([folder])).values()
+    tables = dataset_tables("MVTecAD", members)
+    figure = plots.category_dots(tables, "image_AUROC")
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(map(category_name, tables.categories))
+    *dots, ticks = (line for line in axes.lines if len(line.get_xdata()) == len(members))
+    scores = np.array([line.get_xdata() for line in dots]).T
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[0].startswith("Patchcore")
+    ours = scores[names.index("CutPaste")]
+    np.testing.assert_allclose(ours, [90.1, 90.4, 90.7], atol=1e-9)
+    np.testing.assert_allclose(ticks.get_xdata()[names.index("CutPaste")], 90.4)
+    means = np.nanmean(scores, axis=1)
+    assert list(means) == sorted(means, reverse=True)
+    assert np.isnan(scores).sum() == 1, "STSSAD lacks a category"
+    assert np.isnan(ticks.get_xdata()).sum() == 1, "and has no mean"
+    assert len(axes.containers) == len(tables.categories)
 
 
 def test_pictures_of_the_gallery(html):
@@ -198,18 +207,18 @@ def test_markdown_tables_are_tables_and_their_plots_are_there(written):
         for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
         links = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
-        assert len(links) == 5
+        assert len(links) == 4
         assert all((path.parent / link).is_file() for link in links)
         settings = "256\N{MULTIPLICATION SIGN}256 | 10,000 updates | 1.67 | 3"
         line = f"| CutPaste | Random weights at the start | {settings} | **90.4 ± 0.1** (LOW to HIGH) |"
         found = re.search(re.escape(line).replace("LOW", "([0-9.]+)").replace("HIGH", "([0-9.]+)"), text)
         # Student's interval of the three categories, whose means are 90.1, 90.4 and 90.7.
         np.testing.assert_allclose([float(end) for end in found.groups()], [89.65, 91.15], atol=0.15)
-    assert [link.partition("/")[0] for link in links] == ["page"] * 5
+    assert [link.partition("/")[0] for link in links] == ["page"] * 4
 
 
 def test_plots_are_written_as_png_and_svg(written):
-    for kind in ("image_AUROC_speed", "image_AUROC", "legend"):
+    for kind in ("image_AUROC_speed", "image_AUROC"):
         path = written / f"out/plots/MVTecAD_{kind}"
         assert Image.open(path.with_suffix(".png")).width > 400
         assert ElementTree.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")

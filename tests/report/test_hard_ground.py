@@ -121,7 +121,7 @@ def test_nothing_is_written_elsewhere(tmp_path):
     assert {path: content for path, content in tree(tmp_path).items() if path not in output} == before | {
         tmp_path / part: None for part in ("a", "a/b", "a/b/out")
     }
-    assert len([path for path in output if path.suffix == ".svg"]) == 3 * 2, "bars and colours of each data set"
+    assert len([path for path in output if path.suffix == ".svg"]) == 3, "one of each data set"
 
 
 def test_pictures_are_those_of_the_folder_alone(tmp_path, pictures):
@@ -139,7 +139,7 @@ def test_pictures_are_those_of_the_folder_alone(tmp_path, pictures):
 def test_data_sets_with_a_dot_in_their_names_keep_all_plots(tmp_path):
     rows = [good(dataset=name, label=label, pixel_AUROC=0.8) for name in ("board_v1.2", "board_v1.3") for label in "ab"]
     report([write(tmp_path / "results.csv", [row.cells() for row in rows])], tmp_path / "out")
-    kinds = ("image_AUROC", "pixel_AUROC", "image_AUROC_speed", "pixel_AUROC_speed", "legend")
+    kinds = ("image_AUROC", "pixel_AUROC", "image_AUROC_speed", "pixel_AUROC_speed")
     names = {f"{name}_{kind}" for name in ("board_v1.2", "board_v1.3") for kind in kinds}
     for suffix in (".svg", ".png"):
         assert {path.name.removesuffix(suffix) for path in (tmp_path / "out/plots").glob(f"*{suffix}")} == names
@@ -395,7 +395,7 @@ def test_no_cell_of_the_summary_is_a_formula(nasty):
 
 
 def test_plots_show_names_as_they_are(nasty):
-    (path,) = nasty.glob("plots/*_legend.svg")
+    (path,) = nasty.glob("plots/*_image_AUROC.svg")
     texts = {
         "".join(element.itertext()) for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
     }
@@ -491,7 +491,7 @@ HASTY = settings(deadline=None, derandomize=True, suppress_health_check=list(Hea
 @settings(HASTY, max_examples=50)
 @given(contents=st.lists(tables, min_size=1, max_size=2))
 def test_no_table_breaks_a_report(tmp_path_factory, caplog, contents):
-    drawing = dict.fromkeys(("category_bars", "legend"), mock.DEFAULT)
+    drawing = dict.fromkeys(("category_dots",), mock.DEFAULT)
     with mock.patch.multiple(plots, **drawing, save=touch, inline=mock.Mock(return_value="<svg></svg>")):
         throw(contents, tmp_path_factory.mktemp("thrown"), caplog)
 

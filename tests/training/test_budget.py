@@ -130,3 +130,14 @@ class OneImage(MVTecAD):
 def test_a_single_image_is_refused(tmp_path, mvtec_root):
     with pytest.raises(ValueError, match="CutPaste needs at least 2 training images, got 1"):
         fit(tmp_path, mvtec_root, CutPaste(max_updates=1, **SMALL), OneImage)
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_epochs": 1}])
+def test_an_engine_that_has_trained_refuses_another_model(tmp_path, mvtec_root, limits):
+    """Lightning counts on, and would not train it at all."""
+    model = CutPaste(max_updates=2, **SMALL)
+    _, engine = fit(tmp_path, mvtec_root, model, **limits)
+    data = MVTecAD(root=mvtec_root, category="plate", train_batch_size=2, eval_batch_size=4, num_workers=0)
+    engine.fit(model, datamodule=data)  # nothing is left to do, and nothing is lost
+    with pytest.raises(RuntimeError, match="CutPaste would not be trained at all: make a new Engine"):
+        engine.fit(CutPaste(max_updates=2, **SMALL), datamodule=data)

@@ -40,8 +40,8 @@ def inspect(
     Args:
         images: Image files and folders, which are searched with their subfolders; of a category in MVTec layout the
             test images are used.
-        ckpt_path: Checkpoint of one of this package's models.
-        model: Name of the model. Only older checkpoints do not say it themselves.
+        ckpt_path: Checkpoint of one of this package's models, or of your own made of its parts.
+        model: Name of the model, or the full path of its class, where the checkpoint does not say it or it is your own.
         rows: Number of images, drawn at random if there are more.
         candidates: Whether to draw the heat maps of all candidates that the model's scorer chose from, side by side,
             in place of the model's inside.
@@ -60,6 +60,9 @@ def inspect(
     check_output("output", output, (".png",))
     paths = [path for item in images for path in (find_images("images", item, "test") if item.is_dir() else [item])]
     loaded = load_checkpoint(ckpt_path, model)
+    if not isinstance(loaded, SelfSupervisedMixin):
+        msg = f"ckpt_path: '{ckpt_path}' is a checkpoint of {type(loaded).__name__}, which does not show its inside."
+        raise ValueError(msg)  # noqa: TRY004  # the file is wrong, not its type
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), loaded.scoring_mode():
         torch.manual_seed(seed)
         chosen = [paths[index] for index in torch.randperm(len(paths))[:rows].sort().values.tolist()]

@@ -15,7 +15,7 @@ from anomalib.models import AnomalibModule
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_ssl.checkpoints import load_any_checkpoint
+from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.checks import check_number, check_output, check_whole
 from anomalib_ssl.file_names import safe_name
 from anomalib_ssl.qualification import figures, misses, rendering
@@ -161,7 +161,7 @@ def _load(
     if len(kinds) != len(paths):
         msg = f"model must be one name, or one for each of the {len(paths)} checkpoints, got {kinds!r}."
         raise ValueError(msg)
-    loaded = [load_any_checkpoint(path, kind) for path, kind in zip(paths, kinds, strict=True)]
+    loaded = [load_checkpoint(path, kind) for path, kind in zip(paths, kinds, strict=True)]
     if len(set(paths)) < len(paths):
         msg = f"ckpt_path: '{paths[0]}' was given twice."
         raise ValueError(msg)
@@ -174,7 +174,7 @@ def _load(
 
 def _check_written(path: Path, kind: type[AnomalibModule], subject: Subject) -> None:
     """Load a checkpoint that was written, and let its post-processor judge the sound images."""
-    post: Any = load_any_checkpoint(path, f"{kind.__module__}.{kind.__qualname__}").post_processor
+    post: Any = load_checkpoint(path, f"{kind.__module__}.{kind.__qualname__}").post_processor
     scores = torch.tensor(subject.sound_scores, dtype=torch.float32).to(post.image_threshold.device)
     alarms = int(post(InferenceBatch(pred_score=scores)).pred_label.sum())
     wanted = int((subject.sound_scores > subject.threshold.value).sum())

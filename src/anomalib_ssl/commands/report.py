@@ -66,7 +66,7 @@ def _write_markdown(page: Page, drawn: Mapping[str, Mapping[str, plots.Plot]], p
     shown: dict[str, dict[Path, str]] = {}
     for dataset, named in drawn.items():
         files = {name: plots.save(plot.figure, folder, f"{safe_name(dataset)}_{name}") for name, plot in named.items()}
-        chosen = (name for name in files if name.startswith((*plots.SCATTERS, "legend")))
+        chosen = (name for name in files if name.startswith(plots.SCATTERS))
         shown[dataset] = {files[name].relative_to(path.parent): named[name].title for name in chosen}
     path.write_text(rendering.markdown(page, shown), encoding="utf-8")
 

@@ -7,7 +7,6 @@ import io
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +19,10 @@ from matplotlib.ticker import FuncFormatter
 
 from anomalib_ssl.comparison.row import METRICS
 from anomalib_ssl.report import formatting
-from anomalib_ssl.report.contenders import Contender
 from anomalib_ssl.report.tables import Tables
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e", "#6b6f76")
-"""Colours of contenders, after Okabe and Ito, which colour-blind people tell apart; then markers differ."""
+"""Colours of lines and categories, after Okabe and Ito, which colour-blind people tell apart; then markers differ."""
 
 MARKERS = "osD^vPX*"
 INK, MUTED, GRID, PAPER = "#1b1d21", "#62676f", "#dcdee2", "#fefefe"
@@ -56,10 +54,10 @@ STYLE: Any = {
     "xtick.minor.size": 0,
 }
 CHANCE = {"image_AUROC": 50.0, "pixel_AUROC": 50.0}
-"""Percentages that guessing reaches; bars start there."""
+"""Percentages that guessing reaches."""
 
 SCATTERS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
-"""Scores that are plotted over minutes and speed, and whose bars a Markdown page shows."""
+"""Scores that are plotted over minutes and speed, and whose plots a Markdown page shows."""
 
 ACROSS = {"minutes": "minutes of training", "speed": "images per second, in batches"}
 """What they are plotted over, by the ends of names."""
@@ -82,7 +80,7 @@ class Plot(NamedTuple):
 
 
 def draw(tables: Tables) -> dict[str, Plot]:
-    """Draw all plots of a data set, by the ends of their names: ``METRIC_minutes``, ``_speed``, none; ``legend``."""
+    """Draw all plots of a data set, by the ends of their names: ``METRIC_minutes``, ``_speed``, or none."""
     drawn = {
         f"{metric}_{kind}": Plot(f"Mean {METRICS[metric]} of each model over {across}", figure)
         for kind, across in ACROSS.items()
@@ -90,8 +88,8 @@ def draw(tables: Tables) -> dict[str, Plot]:
         if metric in tables.metrics and (figure := score_over(tables, metric, kind)) is not None
     }
     for metric in tables.metrics:
-        drawn[metric] = Plot(f"{METRICS[metric]} per category", category_bars(tables, metric))
-    return {**drawn, "legend": Plot("Colours of the models", legend(tables.contenders))}
+        drawn[metric] = Plot(f"{METRICS[metric]} per category", category_dots(tables, metric))
+    return drawn
 
 
 def score_over(tables: Tables, metric: str, kind: str) -> Figure | None:
@@ -139,47 +137,40 @@ def score_over(tables: Tables, metric: str, kind: str) -> Figure | None:
     return figure
 
 
-def category_bars(tables: Tables, metric: str) -> Figure:
-    """Plot each category's scores as bars beside each other, whiskers for the deviation over runs."""
-    lines = [(name, cells) for name, is_mean, cells in tables.lines(metric) if not is_mean]
-    count = len(tables.contenders)
-    base = CHANCE.get(metric, 0.0)
+def category_dots(tables: Tables, metric: str) -> Figure:
+    """Plot a line of dots for each contender, best mean first: its categories, whiskers for the deviation over runs.
+
+    A tick stands at the mean.
+    """
+    lines = tables.lines(metric)
+    categories = [(name, cells) for name, is_mean, cells in lines if not is_mean]
+    scores = 100 * np.array([[cell.mean for cell in cells] for _, cells in categories])
+    deviations = 100 * np.nan_to_num([[cell.std for cell in cells] for _, cells in categories])
+    order = [place for place in range(scores.shape[1]) if not np.isnan(scores[:, place]).all()]
+    order.sort(key=lambda place: -np.nanmean(scores[:, place]))
+    names = [_short(tables.contenders[place].title) for place in order]
+    heights = range(len(order))
     with mpl.rc_context(STYLE):
-        width = min(max(5.2, 1.0 + len(lines) * (0.08 * count + 0.19)), WIDEST)
-        figure = Figure(figsize=(width, 3.0), layout="constrained")
+        size = (5.2 + 0.07 * max(map(len, names)), min(1.4 + 0.22 * len(order), WIDEST))
+        figure = Figure(size, layout="constrained")
         axes = figure.add_subplot()
-        for index in range(count):
-            cells = [line[index] for _, line in lines]
-            known = [place for place, cell in enumerate(cells) if not math.isnan(cell.mean)]
-            places = [place + 0.8 * ((index + 0.5) / count - 0.5) for place in known]
-            values = 100 * np.array([cells[place].mean for place in known])
-            errors = 100 * np.nan_to_num([cells[place].std for place in known])
-            axes.bar(places, values - base, 0.8 / count * 0.88, bottom=base, color=f"C{index}", linewidth=0)
-            if errors.any():
-                axes.errorbar(places, values, errors, fmt="none", ecolor=INK, elinewidth=0.8)
-        axes.axhline(base, color=MUTED, linewidth=0.8)
-        axes.set_xticks(range(len(lines)), [_short(formatting.category_name(name)) for name, _ in lines])
-        if len(lines) > 8:
-            axes.tick_params(axis="x", labelsize=8)
-        axes.set_xlim(-0.55, len(lines) - 0.45)
-        axes.set_ylim(top=101)
-        axes.grid(visible=False, axis="x")
-        axes.spines["bottom"].set_visible(False)
-        axes.set_ylabel(f"{METRICS[metric]}, %" + (" (50: chance)" if base else ""))
-    return figure
-
-
-def legend(contenders: Sequence[Contender]) -> Figure:
-    """Draw the colours of the contenders, for plots that stand alone."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, min(0.1 + 0.22 * len(contenders), WIDEST)))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set_xlim(0, 5.2)
-        axes.set_ylim(len(contenders) - 0.4, -0.6)
-        for index, contender in enumerate(contenders):
-            axes.plot(0.15, index, "s", color=f"C{index}", markersize=8)
-            axes.text(0.32, index, _short(contender.title), va="center")
+        for index, (name, _) in enumerate(categories):
+            marker = MARKERS[(index // len(SERIES) + index) % len(MARKERS)]
+            style: Any = {"c": f"C{index}", "markersize": 6.5, "markeredgecolor": PAPER}
+            axes.plot(scores[index, order], heights, marker, label=_short(formatting.category_name(name)), **style)
+            if deviations.any():
+                axes.errorbar(
+                    scores[index, order], heights, xerr=deviations[index, order], fmt="none", ecolor=f"C{index}"
+                )
+        axes.plot([100 * lines[-1][2][place].mean for place in order], heights, "|", color=INK, markersize=13)
+        if metric in CHANCE:
+            axes.axvline(CHANCE[metric], color=MUTED, linewidth=0.8)
+        axes.set_yticks(heights, names)
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"{METRICS[metric]}, %; | is the mean" + ("; 50 is chance" if metric in CHANCE else ""))
+        figure.legend(loc="outside lower center", ncols=min(len(categories), 5), frameon=False, fontsize=8.5)
     return figure
 
 

@@ -63,8 +63,14 @@ def auroc(values: torch.Tensor, abnormal: torch.Tensor | Sequence[bool]) -> floa
     return float(binary_auroc(shares, torch.as_tensor(abnormal).flatten().cpu().long()))
 
 
-def moments_of(batches: Sequence[torch.Tensor]) -> Moments:
+def moments_of(batches: Iterable[torch.Tensor]) -> Moments:
     """Moments of single values; a lone one counts twice, and so has no deviation."""
-    values = torch.cat([batch.flatten() for batch in batches])
-    moments = Moments(1, values.device if values.device.type == "cuda" else "cpu")
-    return moments.update(values.repeat(2).view(-1, 1) if len(values) == 1 else values.view(-1, 1))
+    moments: Moments | None = None
+    for batch in batches:
+        values = batch.reshape(-1, 1)
+        moments = moments or Moments(1, values.device if values.device.type == "cuda" else "cpu")
+        moments.update(values)
+    if moments is None:
+        msg = "batches must hold at least one value."
+        raise ValueError(msg)
+    return moments if moments.count > 1 else moments.update(values)

@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from anomalib_ssl.scoring import Fitted
+
 logger = logging.getLogger(__name__)
 
 LIGHTNING_DEFAULT_EPOCHS = 1000
@@ -45,12 +47,23 @@ class UpdateBudget(Callback):
         self.max_updates = max_updates
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lower the Trainer's limits before the optimiser and its schedule are built."""
-        del pl_module
+        """Lower the Trainer's limits before the optimiser and its schedule are built.
+
+        Raises:
+            RuntimeError: If the Trainer has made its updates in an earlier fit, of another model.
+        """
         if stage != "fit":
             return
         loop = trainer.fit_loop
         epochs, steps = loop.max_epochs, loop.max_steps
+        trained = [part.is_fitted for part in pl_module.modules() if isinstance(part, Fitted)]
+        ended = 0 < steps <= trainer.global_step or 0 < (epochs or 0) <= trainer.current_epoch
+        if ended and not any(trained):
+            msg = (
+                f"This Engine has trained a model for {trainer.global_step} updates and counts on from there, so that "
+                f"{type(pl_module).__name__} would not be trained at all: make a new Engine for each model."
+            )
+            raise RuntimeError(msg)
         loop.epoch_loop.max_steps = self.max_updates if steps == -1 else min(steps, self.max_updates)
         if epochs == -1 or (epochs == LIGHTNING_DEFAULT_EPOCHS and steps == -1):
             # An epoch is at least one update, so this is no limit of its own; unlike -1 it is shown as a number.

@@ -87,6 +87,13 @@ class Backbone(nn.Module):
         """Compute the feature map to be scored (B, D, h, w) of images (B, 3, H, W) in [0, 1]."""
         return self(images) if self.layer == "pool" else _level7(self.network, self.normalized(images))
 
+    def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the feature maps of the stages of images (B, 3, H, W) in [0, 1], and run no further than these."""
+        stages: list[torch.Tensor] = self.network.forward_intermediates(
+            self.normalized(images), indices=self.stage_indices, stop_early=True, intermediates_only=True
+        )
+        return stages
+
     def scored_and_stages(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Compute the feature map to be scored, and those of the stages, of images (B, 3, H, W) in [0, 1]."""
         images = self.normalized(images)

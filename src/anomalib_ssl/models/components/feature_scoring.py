@@ -68,7 +68,9 @@ def feature_scorer(
 
 
 def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[str]) -> Evidence:
-    """Compute features of images (B, 3, H, W) in [0, 1]: those of three stages only where they are wanted."""
+    """Compute features of images (B, 3, H, W) in [0, 1], and run the network no further than what is wanted."""
+    if not names & {LAST, POOLED}:
+        return {FEATURES: join(backbone.stages(images))}
     if FEATURES not in names:
         last = backbone.scored(images)
         return {LAST: last, POOLED: last.mean(dim=(2, 3))}
@@ -80,7 +82,7 @@ def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[
 def _shape(backbone: Backbone, image_size: tuple[int, int]) -> tuple[int, int, int]:
     # One by one, because some may be frozen.
     modes = {module: module.training for module in backbone.modules()}
-    _, stages = backbone.eval().scored_and_stages(torch.zeros(1, 3, *image_size))
+    stages = backbone.eval().stages(torch.zeros(1, 3, *image_size))
     for module, training in modes.items():
         module.training = training
     _, channels, height, width = join(stages).shape

@@ -134,9 +134,17 @@ class CutPastePatchModel(CutPasteNetwork):
         else:
             self.density.fit(as_rows(part) for part in features())
         known = list(held_out)
-        scores, maps = zip(*(self._scores_and_maps(batch) for batch in known or images), strict=True)
+        scores: list[torch.Tensor] = []
+
+        def maps() -> Iterator[torch.Tensor]:
+            for batch in known or images:
+                numbers, shown = self._scores_and_maps(batch)
+                scores.append(numbers)
+                yield shown
+
+        # One batch after the other: maps of all images need not be held at once.
+        self.map_scale.fit(moments_of(maps()))
         self.score_scale.fit(moments_of(scores))
-        self.map_scale.fit(moments_of(maps))
 
     def score_windows(self, images: torch.Tensor) -> torch.Tensor:
         """Score all windows of images (B, 3, H, W) in [0, 1]: shape (B, 1, h, w)."""

@@ -66,8 +66,7 @@ class Encoder(nn.Module):
             raise ValueError(msg)
         names = [stage["module"] for stage in stages]
         self.dense_index = dense[:1]
-        self.score_indices = self.backbone.stage_indices
-        self.score_names = [names[index] for index in self.score_indices]
+        self.score_names = [names[index] for index in self.backbone.stage_indices]
         self.num_features = self.backbone.num_features
         self.num_dense_features: int = stages[dense[0]]["num_chs"]
         self.mc_samples = mc_samples
@@ -94,9 +93,7 @@ class Encoder(nn.Module):
 
     def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (B, C, h, w) of the scored stages for images (B, 3, H, W) in [0, 1]."""
-        return self.backbone.network.forward_intermediates(
-            self.backbone.normalized(images), indices=self.score_indices, stop_early=True, intermediates_only=True
-        )
+        return self.backbone.stages(images)
 
     def passes(self, images: torch.Tensor, passes: range) -> list[torch.Tensor]:
         """Feature maps of the scored stages in several passes, in evaluation mode.

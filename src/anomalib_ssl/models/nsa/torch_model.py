@@ -82,7 +82,8 @@ class NSAModel(ScoredModel):
         """Compute how much each pixel of images (B, 3, H, W) looks changed, (B, 1, H, W) in [0, 1], and features."""
         if names == {CHANGE}:
             return {CHANGE: self.network(images).sigmoid()}
-        evidence = dict(feature_evidence(self.network.backbone, images, names))
+        wanted = names | {LAST} if CHANGE in names else names
+        evidence = dict(feature_evidence(self.network.backbone, images, wanted))
         if CHANGE in names:
             evidence[CHANGE] = self.network.decode(evidence[LAST]).sigmoid()
         return evidence

@@ -29,7 +29,7 @@ class ConditionalAutoencoder(nn.Module):
         stride: What the sides of images must be multiples of.
 
     Raises:
-        ValueError: If there are fewer than two widths, or one or ``patch_size`` is below 1.
+        ValueError: If there are fewer than two widths, or one is below 1, or ``patch_size`` is neither 1 nor 2.
 
     Example:
         >>> import torch
@@ -42,7 +42,7 @@ class ConditionalAutoencoder(nn.Module):
     def __init__(self, widths: Sequence[int] = (64, 128, 256, 512, 512), patch_size: int = 1) -> None:
         super().__init__()
         check_wholes("widths", widths, 1, least=2)
-        check_whole("patch_size", patch_size, 1)
+        check_whole("patch_size", patch_size, 1, 2)
         fine, coarse = widths[:-1], widths[1:]
         self.patch_size, pixels = patch_size, patch_size**2
         self.stride = patch_size * 2 ** len(coarse)

@@ -91,7 +91,7 @@ class STSSAD(CutPaste, AnomalibModule):
             self.views, self._tuned, self.transductive = self._given, False, False
         super().setup(stage)
         if stage == "fit":
-            self._unlabeled = find_unlabeled(self.unlabeled_source, self.trainer)
+            self._unlabeled = find_unlabeled(self.unlabeled_source, self.trainer, self._held_out.paths)
 
     def on_train_start(self) -> None:
         """Tune the pastes, unless a run goes on in which that was done."""
@@ -114,6 +114,7 @@ class STSSAD(CutPaste, AnomalibModule):
                 CleanTrainingImages(self.trainer, self.pre_processor, self.device),
                 UnlabeledBatches(unlabeled.paths, self.trainer, self.pre_processor, self.device),
                 self.seed or 0,
+                self.equal_exposure,
             )
         # Processes on different machines may round differently; the first one decides.
         pastes: dict[str, Any] = self.trainer.strategy.broadcast(choice.pastes)

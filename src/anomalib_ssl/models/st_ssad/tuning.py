@@ -43,6 +43,7 @@ def choose(
     normal: Iterable[torch.Tensor],
     unlabeled: Iterable[torch.Tensor],
     seed: int = 0,
+    equal_exposure: bool = True,
 ) -> Choice:
     """Choose for each view the setting with which normal and augmented images are best aligned with unlabelled ones.
 
@@ -59,13 +60,14 @@ def choose(
         normal: Normal images in batches (B, C, H, W), values in [0, 1]; at least 2.
         unlabeled: Unlabelled images, likewise; at least 1.
         seed: Seed of all that is random about the pastes.
+        equal_exposure: Whether images are scored at equal brightness.
 
     Returns:
         The choice. A view keeps the given setting if none is visible, or the unlabelled images say nothing.
     """
-    exposure = Exposure()
     normal = _first(normal)
-    exposure.to(normal[0].device).fit(normal)
+    exposure = Exposure().to(normal[0].device)
+    exposure.fit(normal if equal_exposure else ())
     train = torch.cat([embed(exposure(images)) for images in normal]).float()
     mixed = torch.cat([embed(exposure(images)) for images in _first(unlabeled)]).float()
     embedded: dict[str, list[torch.Tensor]] = {}

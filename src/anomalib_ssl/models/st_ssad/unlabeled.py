@@ -4,7 +4,7 @@
 """The unlabelled images: where they come from, and that nothing but their paths comes along."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -65,13 +65,14 @@ def check_source(source: Any) -> str | None:
     return None if source is None else str(source)
 
 
-def find_unlabeled(source: str | None, trainer: Trainer) -> UnlabeledImages | None:
+def find_unlabeled(source: str | None, trainer: Trainer, held_out: Collection[str] = ()) -> UnlabeledImages | None:
     """Find the unlabelled images of a run, by their paths alone.
 
     Args:
         source: ``val``, ``test`` or a folder, which is searched with its subfolders. None stands for ``val`` where
             that can be tuned by and holds no test images.
         trainer: A Trainer whose data is set up.
+        held_out: Files of training images that the datamodule does not hold for now.
 
     Returns:
         The images, shuffled, so that a folder's or a split's order tells nothing; None if there are none for the
@@ -83,22 +84,22 @@ def find_unlabeled(source: str | None, trainer: Trainer) -> UnlabeledImages | No
     """
     datamodule: Any = getattr(trainer, "datamodule", None)
     if source is not None:
-        return _find(source, datamodule)
+        return _find(source, datamodule, held_out)
     try:
-        return _find("val", datamodule, transductive=False)
+        return _find("val", datamodule, held_out, transductive=False)
     except UnusableSourceError as reason:
         logger.warning("Nothing is tuned: the pastes are the given ones, as of CutPaste. %s", reason)
         return None
 
 
-def _find(source: str, datamodule: Any, transductive: bool = True) -> UnlabeledImages:
+def _find(source: str, datamodule: Any, held_out: Collection[str], transductive: bool = True) -> UnlabeledImages:
     """Find the images of a source; those of the test set only where that may be ``transductive``."""
     if source in ("val", "test"):
         paths, place = _split_paths(datamodule, source), f"the datamodule's {source} split"
     else:
         found = {str(path.resolve()) for path in find_images("unlabeled_source", source)}
         paths, place = sorted(found), f"the folder '{source}'"
-    training, test = _paths(datamodule, "train"), _paths(datamodule, "test")
+    training, test = _paths(datamodule, "train") | _resolved(held_out), _paths(datamodule, "test")
     unseen = [path for path in paths if path not in training]
     if len(unseen) < 2:
         msg = (
@@ -155,7 +156,11 @@ def _paths(datamodule: Any, split: str) -> set[str]:
     dataset = getattr(datamodule, f"{split}_data", None)
     if dataset is None:
         return set()
-    return {str(Path(path).resolve()) for path in dataset.samples["image_path"]}
+    return _resolved(dataset.samples["image_path"])
+
+
+def _resolved(paths: Iterable[str]) -> set[str]:
+    return {str(Path(path).resolve()) for path in paths}
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ class HeldOut(Callback):
         self._whole, self._dataset = whole, whole.subsample(held_out)
         datamodule.train_data = whole.subsample(training)
 
+    @property
+    def paths(self) -> set[str]:
+        """Files of the images held out, as the datamodule names them."""
+        return set() if self._dataset is None else set(self._dataset.samples["image_path"])
+
     def images(self, trainer: Trainer, pl_module: Any) -> Iterable[torch.Tensor]:
         """Give the images, in batches (B, C, H, W) with values in [0, 1]; none where none are held out."""
         if self._dataset is None:
