@@ -11,15 +11,14 @@ INSTALLED := $(VENV)/.installed
 # What pip is told besides when it installs, for example a file of constraints.
 PIP_OPTIONS ?=
 
-# What `make results` runs (and `make minutes`, with budgets in MINUTES), and a note for its page. An interrupted run goes on where it was; remove RESULTS to start anew.
-BENCHMARK ?= configs/benchmark/small.yaml
+# What `make minutes` runs, with budgets in MINUTES, and a note for its page. An interrupted run goes on where it was; remove RESULTS to start anew.
 DATA ?= datasets/MVTecAD
 CATEGORIES ?= [transistor,tile,hazelnut]
-RESULTS ?= runs/results
+RESULTS ?= runs/minutes
 MINUTES ?= [1,5]
 NOTE ?=
 
-.PHONY: help test tests slow floor newest lint demo results minutes gpu docs linkcheck package clean
+.PHONY: help test tests slow floor newest lint demo minutes gpu docs linkcheck package clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -51,20 +50,14 @@ lint: $(INSTALLED)  ## Check style and types
 demo: $(INSTALLED)  ## Train a small model on generated images
 	$(BIN)/anomalib-ssl demo
 
-results: $(INSTALLED)  ## Run a small benchmark (DATA=, CATEGORIES=, BENCHMARK=) and write docs/results/benchmark.md
-	-$(BIN)/anomalib-ssl benchmark --config $(BENCHMARK) --output $(RESULTS) --resume \
-	  --data_root $(DATA) --categories "$(CATEGORIES)"
-	$(BIN)/anomalib-ssl report $(RESULTS)/results.csv --output $(RESULTS)/report \
-	  --page docs/results/benchmark.md --title "Side by side" $(if $(NOTE),--notes+="$(NOTE)")
-
 # One process with one thread: a minute is then a minute of one core. Results that are kept stand beside new ones.
 minutes: export OMP_NUM_THREADS ?= 1
 
 minutes: $(INSTALLED)  ## Train every model for some minutes (DATA=, CATEGORIES=, MINUTES=) and write docs/results/minutes.md
-	-$(BIN)/anomalib-ssl benchmark --config configs/benchmark/cpu.yaml --output $(RESULTS) --resume \
-	  --data_root $(DATA) --categories "$(CATEGORIES)" --minutes "$(MINUTES)"
-	$(BIN)/anomalib-ssl report $(wildcard docs/results/minutes/results.csv) $(RESULTS)/results.csv \
-	  --output $(RESULTS)/report --page docs/results/minutes.md --title "What a minute of training buys" \
+	-$(BIN)/anomalib-ssl benchmark --config configs/benchmark/cpu.yaml --output "$(RESULTS)" --resume \
+	  --data_root "$(DATA)" --categories "$(CATEGORIES)" --minutes "$(MINUTES)"
+	$(BIN)/anomalib-ssl report $(wildcard docs/results/minutes/results.csv) "$(RESULTS)/results.csv" \
+	  --output "$(RESULTS)/report" --page docs/results/minutes.md --title "What a minute of training buys" \
 	  $(if $(NOTE),--notes+="$(NOTE)")
 
 gpu: $(INSTALLED)  ## On a machine with CUDA: tests, speed, memory and trainings on one page in docs/results/gpu

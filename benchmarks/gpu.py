@@ -99,7 +99,7 @@ def first_hour(
         raise RuntimeError(msg)
     device = "cpu" if pretend else "cuda"
     if pretend:
-        minutes, image_size, batch_size = 0.02, 64, 4
+        minutes, image_size, batch_size, output = 0.02, 64, 4, output / "pretended"
     output.mkdir(parents=True, exist_ok=True)
     if data_root is None:
         count = {"num_train": 12, "num_test_good": 4, "num_test_per_defect": 1} if pretend else {}
@@ -145,7 +145,11 @@ def _options(image_size: int, **options: object) -> list[str]:
 def _run(name: str, command: tuple[str, ...], output: Path) -> dict[str, Any]:
     """Run a step unless it has succeeded before; what it prints is kept."""
     state = output / f"{name}.state.json"
-    if state.is_file() and (before := json.loads(state.read_text()))["code"] == 0:
+    if (
+        state.is_file()
+        and (before := json.loads(state.read_text()))["code"] == 0
+        and (before["command"] == ["python", *command])
+    ):
         print(f"{name}: done before", flush=True)
         return dict(before)
     print(f"{name}: python {' '.join(command)}", flush=True)

@@ -416,7 +416,7 @@ def test_first_hour_on_a_gpu_goes_on_where_it_failed(load, tmp_path, monkeypatch
             Path(command[command.index("--out") + 1]).write_text(json.dumps(result))
         if "benchmark" in command:
             table = Path(command[command.index("--output") + 1]) / "results.csv"
-            table.parent.mkdir()
+            table.parent.mkdir(exist_ok=True)
             table.write_text("model,image_AUROC,peak_memory,error\nNSA,0.9,100.0,\n")
         return SimpleNamespace(returncode=5 if "pytest" in command else 0)
 
@@ -435,6 +435,8 @@ def test_first_hour_on_a_gpu_goes_on_where_it_failed(load, tmp_path, monkeypatch
     assert "## Table of waits.py" in text
     (file,) = (tmp_path / "pages").glob("*-pretended.json")
     assert json.loads(file.read_text())["trainings"][0]["image_AUROC"] == 0.9
+    gpu.first_hour(pretend=True, categories=["tile"], data_root=tmp_path / "other", **folders)
+    assert len(asked) > 6, "what was done with other data does not count"
     monkeypatch.setattr(gpu, "describe_machine", lambda: {"gpu": None, "cpu": "some"})
     with pytest.raises(RuntimeError, match="--pretend true"):
         gpu.first_hour(**folders)

@@ -124,6 +124,29 @@ def test_scores_are_raw(padim_checkpoint, mvtec_root):
     assert scored.scores.max() > 1
 
 
+def test_no_checkpoint_is_overwritten_and_the_page_is_there_before_the_rest(
+    run, padim_checkpoint, mvtec_root, tmp_path, monkeypatch
+):
+    given = tmp_path / "own/Padim.ckpt"
+    given.parent.mkdir()
+    shutil.copy(padim_checkpoint, given)
+    options = ("--model", "Padim", "--data", mvtec_root / "plate/train/good", "--false_alarms", 0.3, *QUICK)
+    code, error, _ = run(given, *options, output="own")
+    assert code == 2
+    assert "is a checkpoint that was given, and would be overwritten" in error
+    assert given.read_bytes() == padim_checkpoint.read_bytes()
+
+    def fail(*args):
+        msg = "no space left on device"
+        raise OSError(msg)
+
+    monkeypatch.setattr("anomalib_ssl.commands.qualify.write_rethresholded", fail)
+    code, error, folder = run(given, *options)
+    assert code != 0
+    assert "no space left" in error
+    assert "Qualification of Padim" in (folder / "qualification.html").read_text(encoding="utf-8")
+
+
 def test_the_threshold_goes_where_the_model_goes(run, padim_checkpoint, mvtec_root, tmp_path, monkeypatch):
     plate = mvtec_root / "plate"
     code, _, folder = run(

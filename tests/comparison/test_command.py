@@ -262,6 +262,35 @@ def test_what_is_done_once_before_updates_does_not_end_a_run_early(monkeypatch):
     assert clock.seconds == pytest.approx(60, abs=0.2)
 
 
+@pytest.mark.parametrize("part", ["throughput", "save_weights", "PictureCollector.files"])
+def test_a_result_outlives_what_it_can_do_without(configuration, write, tmp_path, monkeypatch, part):
+    """Speed, the network of other entries and pictures come after a training, and are missing at most."""
+
+    def fail(*args, **kwargs):
+        msg = "no memory left"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(f"anomalib_ssl.comparison.job.{part}", fail)
+    (entry, *_) = configuration["benchmark"]["model"]["grid"]
+    ways = [{**entry, "seed": 0, "init_args": {**entry["init_args"], "score": way}} for way in ("density", "auto")]
+    config = write(configuration | {"benchmark": configuration["benchmark"] | {"model": {"grid": ways}}})
+    assert cli.main(["benchmark", "--config", str(config), "--output", str(tmp_path / "out")]) == 0
+    for row in Store(tmp_path / "out").rows():
+        assert row.image_AUROC is not None
+        assert (row.images_per_second_1 is None) == (part == "throughput")
+
+
+def test_of_sound_images_alone_there_is_no_rank(configuration, write, tmp_path, mvtec_root):
+    folder = {"name": "sound", "root": str(mvtec_root / "plate"), "normal_dir": "train/good", "num_workers": 0}
+    data = {"class_path": "Folder", "init_args": {**folder, "normal_test_dir": "test/good"}}
+    models = configuration["benchmark"]["model"]["grid"][2]
+    config = write(configuration | {"benchmark": {"seed": 0, "model": models, "data": data}})
+    assert cli.main(["benchmark", "--config", str(config), "--output", str(tmp_path / "out")]) == 0
+    (row,) = Store(tmp_path / "out").rows()
+    assert [getattr(row, metric) for metric in METRICS] == [None] * len(METRICS)
+    assert row.images_per_second_1 > 0
+
+
 def test_random_weights(configuration, write, tmp_path):
     """As they were drawn, with statistics and thresholds like a trained model's; a budget in minutes does not apply."""
     entry = {"class_path": "CutPaste", "init_args": {"backbone": "resnet10t", "image_size": 32}, "untrained": True}

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import timm
 from anomalib.pipelines.components.utils import get_iterator_from_grid_dict
 
 from anomalib_ssl.comparison.building import build, check
@@ -139,6 +140,26 @@ ENDLESS.append(ENDLESS)
 def test_wrong_configurations(change, message):
     with pytest.raises(ValueError, match=message):
         specifications({"model": {"class_path": "Padim"}, "data": DATA, **change})
+
+
+def test_data_of_two_places_need_names_of_their_own():
+    roots = {"class_path": "Folder", "init_args": {"name": "parts", "root": {"grid": ["./a", "./b"]}}}
+    with pytest.raises(ValueError, match=r"root must be the same .* got './a' and './b'"):
+        specifications({"model": {"class_path": "Padim"}, "data": roots})
+    names = {"grid": [{**roots, "init_args": {"name": place, "root": place}} for place in "ab"]}
+    assert len(specifications({"model": {"class_path": "Padim"}, "data": names})) == 2
+
+
+def test_to_check_needs_no_pretrained_weights(monkeypatch):
+    asked = []
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda *args, pretrained, **kwargs: asked.append(pretrained) or create(*args, **kwargs)
+    )
+    model = {"class_path": "CutPaste", "init_args": {"backbone": "test_resnet", "pre_trained": True}}
+    check([Specification(model, {"class_path": "MVTecAD"})])
+    assert asked
+    assert not any(asked)
 
 
 @pytest.mark.parametrize(

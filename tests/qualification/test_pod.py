@@ -42,6 +42,16 @@ def test_the_bound_holds_in_nineteen_of_twenty():
     assert 0.90 <= share <= 0.99
 
 
+def test_curves_may_be_steep():
+    """Values planted close together, as is advised where hits and misses do not overlap."""
+    sizes = np.repeat([40.0, 41, 42, 43, 44, 45], 10)
+    hits = np.concatenate([np.arange(10) < found for found in (0, 0, 0, 1, 7, 10)])
+    pod = fit_pod(sizes, hits)
+    assert pod.slope > 100
+    assert 43 < pod.ninety.low < pod.ninety.value < pod.bound < 45
+    assert pod.ninety.high is None, "it lies above all that was planted"
+
+
 def test_the_fit_is_the_maximum_of_the_likelihood():
     hits = simulated(0)
     pod = fit_pod(SIZES, hits)

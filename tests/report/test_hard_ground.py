@@ -325,6 +325,21 @@ def test_damaged_pictures_are_left_out(damage, ending, tmp_path, pictures, caplo
     assert str(path) in caplog.text
 
 
+def test_images_of_one_name_keep_their_maps(tmp_path, pictures):
+    """Names are those of a folder and a file, which may be there twice."""
+    files = pictures("job", "CutPaste", "bottle")
+    for name, content in files.items():
+        arrays = dict(np.load(io.BytesIO(content)))
+        order = slice(None) if name.endswith(".images.npz") else [1, 3, 2, 0]  # that of the images
+        arrays = {key: array[order] for key, array in arrays.items()}
+        arrays["names"] = np.array(["scratch/000.png", "scratch/000.png", "hole/000.png", "good/000.png"])
+        files[name] = damaged(arrays)
+    store = Store(tmp_path / "in")
+    store.save(Outcome(good(job="job", category="bottle"), {}, files))
+    (gallery,) = galleries(contenders(read_results([store.folder]))["MVTecAD"], ["bottle"])
+    assert {0.9, 0.2} <= {case.scores[0] for case in gallery.cases}
+
+
 def test_pictures_of_two_machines_are_put_in_one_order(tmp_path, pictures):
     """The second machine has its images in another order: each map stays with its image."""
     for name, order in (("one", [0, 1, 2, 3]), ("two", [2, 0, 3, 1])):

@@ -208,6 +208,8 @@ def test_lines_that_share_a_training_are_marked():
         {"trainer_args": '{"max_epochs": 2}'},
         {"device": "other"},
         {"label": "mine"},
+        {"anomalib": "2.8.0"},
+        {"anomalib_ssl": "0.3.0"},
     ],
 )
 def test_different_settings_are_never_averaged(different):

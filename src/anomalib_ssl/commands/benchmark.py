@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from anomalib.pipelines.components.base import Runner
 from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
+from anomalib.pipelines.components.runners.parallel import ParallelExecutionError
+from anomalib.pipelines.components.runners.serial import SerialExecutionError
 from rich.console import Console
 
 from anomalib_ssl.checks import check_choices, check_number, check_output, check_whole
@@ -188,7 +190,9 @@ def _run(runner: Runner) -> list[Row | None]:
     """Run; None stands for a job of which another benchmark takes care."""
     try:
         rows: list[Row | None] = runner.run({})
-    except BrokenProcessPool as error:
-        msg = "a worker process died, perhaps for lack of memory; --resume goes on with what is left."
+    except (BrokenProcessPool, ParallelExecutionError, SerialExecutionError) as error:
+        # No job raises: a worker process is gone, or the table cannot be written.
+        reason = error or "its process died, perhaps for lack of memory"
+        msg = f"a job broke off ({reason}); --resume goes on with what is left."
         raise ValueError(msg) from error
     return rows

@@ -103,6 +103,9 @@ def qualify(
     if false_alarms is not None:
         for name, loaded in models.items():
             check_rethreshold(loaded, paths[name])
+            if (written := _rethresholded(output, name)).resolve() == paths[name].resolve():
+                msg = f"output: '{written}' is a checkpoint that was given, and would be overwritten."
+                raise ValueError(msg)
     found = find_sound(data, sound, list(models.values()))
     side = found.images.shorter_side
     chosen = list(FAMILIES) if families is None else families
@@ -128,25 +131,29 @@ def qualify(
     curves = fit_curves(trial)
     record = make_record(trial, found, curves, settings)
     record |= {"real": {}, "checkpoints": {}}
-    _write(record, output)  # what follows may fail, and this took long
-    if labelled is not None:
-        record["real"] = find_real(models, *labelled, rate)
-    if false_alarms is not None:
-        for name, subject in trial.subjects.items():
-            kind, written = type(models[name]), output / f"{safe_name(name)}.ckpt"
-            scores = np.append(subject.sound_scores, subject.scores)
-            write_rethresholded(paths[name], kind, written, subject.threshold.value, scores)
-            _check_written(written, kind, subject)
-            record["checkpoints"][name] = str(written)
-    _write(record, output)
     drawn = figures.draw(curves)
     for (family, over), plot in drawn.items():
         plots.save(plot.figure, output / "figures", safe_name(f"{family}_{over}".replace(" ", "_")))
     shown = misses.picture(trial, models, found, misses.worst(trial, worst), seed)
     title = f"Qualification of {' and '.join(models)}"
-    page = output / "qualification.html"
-    page.write_text(rendering.html(record, drawn, shown, title), encoding="utf-8")
-    return page
+
+    def write() -> Path:
+        _write(record, output)
+        page = output / "qualification.html"
+        page.write_text(rendering.html(record, drawn, shown, title), encoding="utf-8")
+        return page
+
+    write()  # what follows may fail, and this took long
+    if labelled is not None:
+        record["real"] = find_real(models, *labelled, rate)
+    if false_alarms is not None:
+        for name, subject in trial.subjects.items():
+            kind, written = type(models[name]), _rethresholded(output, name)
+            scores = np.append(subject.sound_scores, subject.scores)
+            write_rethresholded(paths[name], kind, written, subject.threshold.value, scores)
+            _check_written(written, kind, subject)
+            record["checkpoints"][name] = str(written)
+    return write()
 
 
 def _load(
@@ -170,6 +177,10 @@ def _load(
     whole = [f"{name} {path}" for name, path in zip(classes, paths, strict=True)]
     names = next(each for each in (classes, stems, whole) if len(set(each)) == len(paths))
     return dict(zip(names, paths, strict=True)), dict(zip(names, loaded, strict=True))
+
+
+def _rethresholded(output: Path, name: str) -> Path:
+    return output / f"{safe_name(name)}.ckpt"
 
 
 def _check_written(path: Path, kind: type[AnomalibModule], subject: Subject) -> None:

@@ -107,8 +107,8 @@ def _check_values(parser: ArgumentParser, parsed: Namespace) -> None:
     """Build a model of this package, and look at the arguments of a datamodule that every one has."""
     if str(parsed.model.class_path).startswith("anomalib_ssl."):
         parsed = parsed.clone()
-        if "pretrained" in parsed.model.init_args:
-            parsed.model.init_args.pretrained = False
+        if "pre_trained" in parsed.model.init_args:
+            parsed.model.init_args.pre_trained = False  # to check needs no weights
         parser.instantiate_classes(parsed)
     for name, least in (("train_batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0)):
         if name in parsed.data.init_args:

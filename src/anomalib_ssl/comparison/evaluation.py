@@ -7,6 +7,7 @@ anomalib's post-processor normalises scores and maps and clamps them to [0, 1] b
 ends change AUROC, average precision and AUPRO, most for weak models and for scores with heavy tails.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,9 +21,20 @@ class RawScores(Callback):
     These run before the model's, of which the post-processor is one.
     """
 
+    def __init__(self) -> None:
+        self._kinds: set[bool] = set()
+
+    def meaningful(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out what says nothing where all test images are sound, or all are defective; anomalib gives 0 or 1."""
+        if len(self._kinds) > 1:
+            return dict(measured)
+        kinds = ("image_",) if True in self._kinds else ("image_", "pixel_")
+        return {name: value for name, value in measured.items() if not name.startswith(kinds)}
+
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
         """Copy scores and maps, and add their places in the order of all numbers."""
         del trainer, pl_module, args, kwargs
+        self._kinds |= set(outputs.gt_label.bool().tolist())
         if outputs.pred_score is not None:
             outputs.raw_score = outputs.pred_score.detach().float().clone()
             outputs.score_order = ordered(outputs.raw_score)

@@ -5,12 +5,14 @@
 
 import datetime
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from anomalib.engine import Engine
@@ -27,6 +29,10 @@ from anomalib_ssl.comparison.row import METRICS, Row
 from anomalib_ssl.comparison.shared_weights import NoTraining, SharedWeights, save_weights
 from anomalib_ssl.comparison.specification import Specification
 from anomalib_ssl.comparison.store import Outcome, Store
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 SILENT = {"enable_progress_bar": False, "enable_model_summary": False}
 """What the Trainer is told unless the configuration says otherwise."""
@@ -72,7 +78,7 @@ class BenchmarkJob(RecordedJob):
         hardware = torch.device("cpu" if specification.accelerator == "cpu" else f"cuda:{device or 0}")
         memory = PeakMemory(hardware)
         seed_everything(specification.seed, workers=True, verbose=False)
-        with TemporaryDirectory(prefix="anomalib-ssl-") as folder:
+        with TemporaryDirectory(prefix="anomalib-ssl-") as folder, ExitStack() as alone:
             engine_with = partial(
                 Engine,
                 accelerator=specification.accelerator,
@@ -81,6 +87,8 @@ class BenchmarkJob(RecordedJob):
                 **(SILENT | specification.trainer),
             )
             file = None if self.weights is None else self.store.weights(self.weights)
+            if file is not None and not file.is_file():
+                alone.enter_context(self.store.lock(file.name))  # other processes wait for what this one trains
             shared = SharedWeights(file) if file is not None and file.is_file() else None
             training, minutes = TrainingTime(), specification.minutes
             if minutes is not None and shared is None:
@@ -90,7 +98,8 @@ class BenchmarkJob(RecordedJob):
             model.evaluator = evaluator(model.evaluator)
             model.visualizer = pictures  # type: ignore[assignment]  # anomalib sets its own ones so, too
             instead = shared or (NoTraining() if specification.untrained else None)
-            engine = engine_with(callbacks=[RawScores(), instead or training])
+            raw = RawScores()
+            engine = engine_with(callbacks=[raw, instead or training])
             clock.restart()
             engine.fit(model=model, datamodule=datamodule)
             if instead is not None:
@@ -101,17 +110,22 @@ class BenchmarkJob(RecordedJob):
                 if minutes is not None:
                     progress["budget"] = _counted(minutes, "minute")
                 if file is not None:
-                    save_weights(file, model, progress)
+                    self._optional("the trained network", partial(save_weights, file, model, progress), None)
             else:
                 progress = shared.training
                 clock.restart()
+            alone.close()
             (measured,) = engine.test(model=model, datamodule=datamodule, verbose=False)
             test_duration = clock.restart()
         peak = memory.mib()
+        measured = raw.meaningful(_plain(measured))
+
+        def speeds() -> dict[int, float]:
+            return throughput(model.to(hardware), test_images(model, datamodule, self.throughput_batch_size))
+
         speed: dict[int, float] = {}
         if self.throughput_batch_size:
-            model.to(hardware)
-            speed = throughput(model, test_images(model, datamodule, self.throughput_batch_size))
+            speed = self._optional("the speed", speeds, speed)
         row = Row(
             **self._identity(),
             status="ok",
@@ -125,7 +139,7 @@ class BenchmarkJob(RecordedJob):
             precision=str(engine.trainer.precision),
             train_images=len(datamodule.train_data),
             test_images=len(datamodule.test_data),
-            **{name: value for name, value in _plain(measured).items() if name in METRICS},
+            **{name: value for name, value in measured.items() if name in METRICS},
             images_per_second_1=speed.get(1),
             images_per_second_n=speed.get(self.throughput_batch_size),
             throughput_batch_size=self.throughput_batch_size or None,
@@ -140,8 +154,17 @@ class BenchmarkJob(RecordedJob):
             **environment.versions(),
         )
         data = "-".join(part for part in (row.dataset, row.category) if part)
-        details = {"settings": asdict(specification), "arguments": arguments, "measured": _plain(measured)}
-        return Outcome(row, details, pictures.files(self.job, data, model.pre_processor))
+        details = {"settings": asdict(specification), "arguments": arguments, "measured": measured}
+        kept = partial(pictures.files, self.job, data, model.pre_processor)
+        return Outcome(row, details, self._optional("the pictures", kept, {}))
+
+    def _optional(self, what: str, measure: Callable[[], Value], otherwise: Value) -> Value:
+        """Measure or keep what a result can do without: after a training, nothing of that kind shall lose it."""
+        try:
+            return measure()
+        except Exception:  # out of memory, disk or patience
+            logger.exception("%s: without %s.", self.job, what)
+            return otherwise
 
     def failure(self, error: str, details: str) -> Outcome:
         """Keep the settings and the error."""

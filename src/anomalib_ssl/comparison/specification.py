@@ -194,7 +194,14 @@ def specifications(
             for seed in _seeds(entry.get("seed", benchmark.get("seed", 0)) if seeds is None else seeds):
                 for budget in minutes if minutes and own and not common.untrained else [None]:
                     specification = replace(common, seed=seed, minutes=budget)
-                    found.setdefault(specification.name, specification)
+                    first = found.setdefault(specification.name, specification)
+                    if first.data_args.get("root") != specification.data_args.get("root"):
+                        msg = (
+                            "root must be the same for all jobs that differ in nothing else, since no table could tell "
+                            f"them apart, got {first.data_args.get('root')!r} and {specification.data_args['root']!r}: "
+                            "give the data other names, or each an output folder."
+                        )
+                        raise ValueError(msg)
     if not found:
         msg = "benchmark describes no job: a grid or the list of seeds is empty."
         raise ValueError(msg)

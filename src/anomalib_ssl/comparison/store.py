@@ -98,9 +98,7 @@ class Store:
     @contextmanager
     def claimed(self, job: str) -> Iterator[bool]:
         """Claim a job while the context is open; False if another process has it. A claim ends with its process."""
-        path = self.folder / "jobs" / f".{safe_name(job)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        lock = self.lock(job)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -110,6 +108,12 @@ class Store:
             yield True
         finally:
             lock.release()
+
+    def lock(self, name: str) -> FileLock:
+        """Make a lock, of which one process at a time is inside; it ends with its process."""
+        path = self.folder / "jobs" / f".{safe_name(name)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
     def start(self, job: str, description: Mapping[str, Any], state: str = "running") -> None:
         """Note that a job has started, or waits somewhere else."""

@@ -178,10 +178,14 @@ class _Fit:
                 return -self._likelihood(logit(probability) + slope * (self.logs - at))
 
             # Convex: its minimum between 0 and a slope that is a step function already.
-            return float(allowed + minimize_scalar(loss, bounds=(0, STEEPEST), method="bounded").fun)
+            steepest = max(STEEPEST, 2 * self.slope)
+            return float(allowed + minimize_scalar(loss, bounds=(0, steepest), method="bounded").fun)
 
         place, end = self.place(probability), float(self.logs[-1] if sign > 0 else self.logs[0])
-        return float(math.exp(brentq(excess, place, end, xtol=1e-6))) if excess(end) > 0 else None
+        if excess(end) <= 0:
+            return None
+        # At the estimate itself nothing is in excess, but for rounding.
+        return float(math.exp(brentq(excess, place, end, xtol=1e-6) if excess(place) < 0 else place))
 
     def _likelihood(self, line: Array) -> float:
         return float(self.hits @ log_expit(line) + self.misses @ log_expit(-line))

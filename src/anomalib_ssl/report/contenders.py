@@ -173,6 +173,8 @@ def _settings(row: Row) -> tuple[object, ...]:
         row.precision,
         row.accelerator,
         row.device,
+        row.anomalib,
+        row.anomalib_ssl,
     )
 
 
@@ -196,4 +198,5 @@ def _given(row: Row) -> dict[str, str]:
     arguments = [_data(row), json.loads(row.trainer_args or "{}"), json.loads(row.model_args or "{}")]
     given = {name: str(value) for part in arguments for name, value in part.items()}
     given |= {"for": row.budget or ""} if minutes(row) else {}
-    return given | ({"on": row.device} if row.device else {})
+    places = {"on": row.device, "anomalib": row.anomalib, "anomalib-ssl": row.anomalib_ssl}
+    return given | {name: value for name, value in places.items() if value}

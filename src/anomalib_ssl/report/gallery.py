@@ -155,7 +155,8 @@ def _aligned(arrays: Arrays, shared: Arrays) -> Arrays:
     if missing:
         msg = f"it has no map of {missing[0]!r}."
         raise ValueError(msg)
-    order = [places[name] for name in shared["names"]]
+    # Names may repeat in folders of folders; then the usual order, the same for all, tells them apart.
+    order = list(range(len(names))) if names == shared["names"] else [places[name] for name in shared["names"]]
     side = (None, None) if shared["masks"] is None else shared["masks"].shape[1:]
     maps = _array(arrays, "maps", "BHefd", len(names), *side)
     return {"maps": maps[order], "scores": _array(arrays, "scores", "fd", len(names))[order]}
