@@ -215,9 +215,6 @@ def test_model_scores_by_the_largest_value_of_its_refined_map_where_told():
     torch.testing.assert_close(batch.anomaly_map, model.scorer.map_scales["refined"](refined / refined.mean()).asinh())
     most = refined.amax(dim=(1, 2, 3))
     torch.testing.assert_close(batch.pred_score, ((most - most.mean()) / most.std(correction=0)).asinh())
-    assert len(model.refine(images, 1)) == 1
-    with pytest.raises(ValueError, match="count"):
-        model.refine(images, 3)
     with pytest.raises(ValueError, match=r"shape \(B, 3, 64, 64\)"):
         model(images[..., :32])
     with pytest.raises(ValueError, match=r"got \(2, 1, 64, 64\)"):

@@ -55,24 +55,21 @@ def sample_color_jitter(
     return {**parameters, "order": order.unsqueeze(0)}
 
 
-def color_jitter(images: torch.Tensor, parameters: Parameters, mask: torch.Tensor | None = None) -> torch.Tensor:
+def color_jitter(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
     """Apply brightness, contrast, saturation and hue changes in the drawn order.
 
-    Equal to ``torchvision.transforms.v2.ColorJitter`` applied sample by sample with the same strengths and order; with
-    a mask, to that transform applied to the masked region alone. Values are clamped to [0, 1] after every operation.
+    Equal to ``torchvision.transforms.v2.ColorJitter`` applied sample by sample with the same strengths and order.
+    Values are clamped to [0, 1] after every operation.
 
     Args:
         images: Shape (B, C, H, W), floats in [0, 1] or uint8. Saturation and hue apply to three channels only.
         parameters: What :func:`sample_color_jitter` returned.
-        mask: Boolean, shape (B, 1, H, W): the pixels whose mean brightness the contrast refers to. What the other
-            pixels become is unspecified. Defaults to all pixels.
 
     Returns:
         The jittered images (B, C, H, W), of the images' data type and memory format; the images themselves where the
         parameters are empty.
     """
-    inside = None if mask is None else mask.flatten(1)
-    return jitter_pixels(images.flatten(2), parameters, inside).view(images.shape)
+    return jitter_pixels(images.flatten(2), parameters).view(images.shape)
 
 
 def jitter_pixels(pixels: torch.Tensor, parameters: Parameters, inside: torch.Tensor | None = None) -> torch.Tensor:

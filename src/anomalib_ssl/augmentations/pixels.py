@@ -12,6 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 
 
+def window_index(rows: torch.Tensor, columns: torch.Tensor, width: int) -> torch.Tensor:
+    """Name the pixels where rows (B, h) and columns (B, w) of images of a width cross: shape (B, 1, h * w)."""
+    return (rows.unsqueeze(2) * width + columns.unsqueeze(1)).flatten(1).unsqueeze(1)
+
+
 def gather_pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Read pixels.
 

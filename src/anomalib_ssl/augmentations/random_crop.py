@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels
+from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels, window_index
 from anomalib_ssl.augmentations.sampling import integers
 from anomalib_ssl.checks import check_whole
 
@@ -33,7 +33,7 @@ def crop_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
 def _locate(top: torch.Tensor, left: torch.Tensor, side: int, image_width: int) -> torch.Tensor:
     position = torch.arange(side, device=top.device)
     rows, cols = top.unsqueeze(1) + position, left.unsqueeze(1) + position
-    return (rows.unsqueeze(2) * image_width + cols.unsqueeze(1)).flatten(1).unsqueeze(1)
+    return window_index(rows, cols, image_width)
 
 
 @dataclass(frozen=True)

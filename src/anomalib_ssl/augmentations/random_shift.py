@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
-from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels
+from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels, window_index
 from anomalib_ssl.augmentations.sampling import integers
 from anomalib_ssl.checks import check_number, check_whole
 
@@ -34,7 +34,7 @@ def shift_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
 
 def _locate(shift_y: torch.Tensor, shift_x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     rows, cols = _reflect(shift_y, height), _reflect(shift_x, width)
-    return (rows.unsqueeze(2) * width + cols.unsqueeze(1)).flatten(1).unsqueeze(1)
+    return window_index(rows, cols, width)
 
 
 def _reflect(shift: torch.Tensor, size: int) -> torch.Tensor:

@@ -3,8 +3,9 @@
 
 """The contract of this package's models: what all of them are told, and what all of them do."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,14 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_ssl.checks import check_flag, check_number, check_size, check_whole
-from anomalib_ssl.training.budget import UpdateBudget
+from anomalib_ssl.training.budget import UpdateBudget, total_updates
 from anomalib_ssl.training.evaluation import EvaluationMixin
 from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
@@ -28,6 +32,7 @@ from anomalib_ssl.training.images.memory import check_memory_limits
 from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import check_no_normalize, check_precision, check_sync_batchnorm
+from anomalib_ssl.training.schedule import cosine_schedule
 from anomalib_ssl.training.scoring_state import ScoringState
 
 MODEL = "anomalib_ssl_model"
@@ -230,6 +235,19 @@ class SelfSupervisedMixin(EvaluationMixin):
         """Train in training mode, also a model that was scored with before: Lightning leaves modes as they are."""
         super().on_train_start()
         self.model.train()
+
+    def scheduled(
+        self, optimizer: Optimizer, schedule: Callable[..., LambdaLR] = cosine_schedule, **keywords: Any
+    ) -> OptimizerLRSchedulerConfig:
+        """Give an optimiser with a schedule over the updates that will really be run, stepped after each.
+
+        Args:
+            optimizer: The optimiser.
+            schedule: A function of :mod:`~anomalib_ssl.training.schedule`; by default the rate falls to zero.
+            **keywords: Its further arguments.
+        """
+        stepped = schedule(optimizer, partial(total_updates, self.trainer), **keywords)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": stepped, "interval": "step"}}
 
     def held_out_images(self) -> Iterable[torch.Tensor]:
         """The images of the run that are not trained on, in batches (B, C, H, W) with values in [0, 1]."""

@@ -5,7 +5,7 @@
 
 import torch
 
-from anomalib_ssl.augmentations.pixels import gather_pixels, to_unit
+from anomalib_ssl.augmentations.pixels import gather_pixels, to_unit, window_index
 
 
 def read_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -57,4 +57,4 @@ def read_between(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 
 def _index(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Positions (R, 1, h * w) in the flattened images."""
-    return (rows.unsqueeze(2) * images.shape[3] + columns.unsqueeze(1)).flatten(1).unsqueeze(1)
+    return window_index(rows, columns, images.shape[3])

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters
-from anomalib_ssl.augmentations.pixels import gather_pixels
+from anomalib_ssl.augmentations.pixels import gather_pixels, window_index
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Window:
 
     def index(self, image_width: int) -> torch.Tensor:
         """Positions of the pixels in the flattened image, shape (B, 1, n * m)."""
-        return (self.rows.unsqueeze(2) * image_width + self.cols.unsqueeze(1)).flatten(1).unsqueeze(1)
+        return window_index(self.rows, self.cols, image_width)
 
 
 def full_windows(rectangle: Parameters, sides: tuple[int, int], image_size: tuple[int, int]) -> Window:

@@ -9,7 +9,6 @@ Bauer, Nakajima and Müller, "Self-Supervised Autoencoders for Visual Anomaly De
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -28,9 +27,7 @@ from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder, c
 from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
-from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.schedule import cosine_schedule
 
 WARMUP_UPDATES = 500
 """Updates over which the learning rate rises from zero, a tenth of the run at most."""
@@ -168,9 +165,7 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls along a cosine over the updates that will really be run."""
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
-        total = partial(total_updates, self.trainer)
-        schedule = cosine_schedule(optimizer, total, FINAL_LR / self.lr, WARMUP_UPDATES)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.scheduled(optimizer, final=FINAL_LR / self.lr, warmup=WARMUP_UPDATES)
 
     def configure_gradient_clipping(
         self,

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,7 +18,6 @@ from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
-from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import fine_tuning_schedule
 
@@ -152,10 +150,8 @@ class CutPasteTraining(SelfSupervisedMixin):
             if self.optimizer == "sgd"
             else torch.optim.AdamW(weights, lr=self.lr, weight_decay=decay)
         )
-        schedule = fine_tuning_schedule(
-            optimizer, partial(total_updates, self.trainer), self.freeze_updates, (1.0, self.finetune_lr / self.lr)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        factors = (1.0, self.finetune_lr / self.lr)
+        return self.scheduled(optimizer, fine_tuning_schedule, head_updates=self.freeze_updates, factors=factors)
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show views as training makes them, and below each what the classifier takes it for."""

@@ -8,7 +8,6 @@ Yoa, Lee, Kim and Kim, "Self-Supervised Learning for Anomaly Detection With Dyna
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +26,8 @@ from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMoni
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DISTANCE, DynamicLocalAugmentationModel
 from anomalib_ssl.models.dynamic_local_augmentation.views import GlobalViews, TrainingViews
-from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.images.clean import images_per_update
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.schedule import cosine_schedule
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 """Momentum of SGD and L2 penalty on all weights, by the secondary note."""
@@ -191,8 +188,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             momentum=MOMENTUM,
             weight_decay=WEIGHT_DECAY,
         )
-        schedule = cosine_schedule(optimizer, partial(total_updates, self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.scheduled(optimizer)
 
     def on_validation_epoch_start(self) -> None:
         """Log how far normal images are from the means, stage by stage."""

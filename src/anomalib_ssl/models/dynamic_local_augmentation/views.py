@@ -12,7 +12,7 @@ from kornia.filters import gaussian_blur2d
 
 from anomalib_ssl.augmentations import RandomShift, color_jitter, shift_images
 from anomalib_ssl.augmentations.color_jitter import sample_color_jitter
-from anomalib_ssl.augmentations.pixels import gather_pixels
+from anomalib_ssl.augmentations.pixels import gather_pixels, window_index
 from anomalib_ssl.augmentations.sampling import integers, uniform
 from anomalib_ssl.checks import check_number, check_whole
 
@@ -85,8 +85,7 @@ class GlobalViews:
             integers(0, whole - side, (batch, 1), device) + torch.arange(side, device=device)
             for whole, side in zip(images.shape[-2:], size, strict=True)
         )
-        index = (rows.unsqueeze(2) * images.shape[-1] + cols.unsqueeze(1)).flatten(1).unsqueeze(1)
-        return gather_pixels(images, index).reshape(batch, images.shape[1], *size)
+        return gather_pixels(images, window_index(rows, cols, images.shape[-1])).reshape(batch, images.shape[1], *size)
 
 
 def _recolored(images: torch.Tensor) -> torch.Tensor:

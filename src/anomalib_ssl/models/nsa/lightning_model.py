@@ -10,7 +10,6 @@ Schlüter, Tan, Hou and Kainz, "Natural Synthetic Anomalies for Self-Supervised 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +26,8 @@ from anomalib_ssl.models.nsa.task import Task, task_of
 from anomalib_ssl.models.nsa.torch_model import DEFAULTS, NSAModel
 from anomalib_ssl.models.nsa.traits import Traits, image_traits
 from anomalib_ssl.scoring import NotFittedError
-from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.images.clean import CleanTrainingImages
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.schedule import cosine_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +158,7 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam; the rate falls along a cosine over the updates that will really be run."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr)
-        schedule = cosine_schedule(optimizer, partial(total_updates, self.trainer), FINAL_LR / self.lr)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.scheduled(optimizer, final=FINAL_LR / self.lr)
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show defects as they are blended in in training, their labels, and what the network finds of them."""

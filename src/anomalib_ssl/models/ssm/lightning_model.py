@@ -8,7 +8,6 @@ Transactions on Multimedia 25, 2022, https://arxiv.org/abs/2205.06568.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,9 +22,7 @@ from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import random_masks
 from anomalib_ssl.models.ssm.torch_model import SSMModel
-from anomalib_ssl.training.budget import total_updates
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.schedule import cosine_schedule
 
 WEIGHT_DECAY = 1e-5
 """L2 penalty on all weights, of the authors' code."""
@@ -169,9 +166,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, its rate decayed to zero along a cosine over the updates that will really be run."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
-        schedule = cosine_schedule(optimizer, partial(total_updates, self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.scheduled(torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY))
 
     def inspect(self, images: torch.Tensor) -> Inspection:
         """Show pass by pass what is hidden, restored and different, all at the largest cells.

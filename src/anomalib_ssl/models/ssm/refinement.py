@@ -142,28 +142,25 @@ class ProgressiveRefinement(nn.Module):
         *_, last = self.passes(images, restore)
         return last.anomaly_map
 
-    def passes(self, images: torch.Tensor, restore: Restore, count: int | None = None) -> Iterator[RefinementPass]:
+    def passes(self, images: torch.Tensor, restore: Restore) -> Iterator[RefinementPass]:
         """Go through the refinement pass by pass.
 
         Args:
             images: Shape (B, 3, H, W), values in [0, 1].
             restore: The network.
-            count: Number of passes, at most those that there are masks for, which is the default.
 
         Yields:
             What happened in each pass.
 
         Raises:
-            ValueError: If ``count`` is outside its limits, or images are not of the size that masks are for.
+            ValueError: If images are not of the size that masks are for.
         """
-        count = self.num_passes if count is None else count
-        check_whole("count", count, 1, self.num_passes)
         self.check_images(images)
         images = images.float()
         gradients = [level.repeat(self.num_scales, 1, 1, 1) for level in gradient_pyramid(images)]
         uncovered = torch.zeros_like(images[:, :1])
         error = torch.full_like(uncovered, math.inf)
-        for number in range(count):
+        for number in range(self.num_passes):
             masks = self.masks[number].maximum(uncovered)
             restored = compose(images, self._restore(images, masks, restore), masks)
             errors = gradient_distance_map(gradients, gradient_pyramid(restored.flatten(0, 1)))

@@ -118,22 +118,21 @@ class SSMModel(RestoringModel):
         return [stage for stage in stages if 2 <= images.shape[-1] // stage.shape[-1] <= 8]
 
     @torch.no_grad()
-    def refine(self, images: torch.Tensor, count: int | None = None) -> list[RefinementPass]:
+    def refine(self, images: torch.Tensor) -> list[RefinementPass]:
         """Record the refinement pass by pass, to be looked at; in evaluation mode.
 
         Args:
             images: Shape (B, 3, H, W), values in [0, 1].
-            count: Number of passes, by default and at most those of the model.
 
         Returns:
             What happened in each pass; the last one's ``anomaly_map`` is the model's.
 
         Raises:
             NotFittedError: If the model is not trained.
-            ValueError: If ``count`` is outside its limits, or images are of another size.
+            ValueError: If images are of another size.
         """
         self.scorer.require_fitted()
-        return list(self.refinement.passes(images, self.network.restore, count))
+        return list(self.refinement.passes(images, self.network.restore))
 
 
 def check_sides(size: tuple[int, int], stride: int) -> None:
