@@ -7,12 +7,12 @@ import datetime
 import os
 import platform
 import shlex
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from anomalib_ssl.comparison import environment
 
 PACKAGES = ("torch", "torchvision", "kornia", "lightning", "timm", "pillow", "anomalib", "anomalib-ssl")
 
@@ -22,9 +22,8 @@ def describe_machine() -> dict[str, object]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
-        "cpu": _cpu_model(),
+        "commit": environment.commit(),
+        "cpu": environment.processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -32,7 +31,7 @@ def describe_machine() -> dict[str, object]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{package: _version(package) for package in PACKAGES},
+        **{package: environment.installed(package) for package in PACKAGES},
     }
 
 
@@ -44,25 +43,3 @@ def default_devices() -> list[str]:
 def default_device() -> str:
     """Name the device to train on: the GPU if there is one."""
     return default_devices()[-1]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -26,13 +26,11 @@ from anomalib_ssl.qualification.record import fit_curves, make_record
 from anomalib_ssl.qualification.rethreshold import check_rethreshold, write_rethresholded
 from anomalib_ssl.qualification.sound import Source, find_sound
 from anomalib_ssl.qualification.trial import Subject, run
+from anomalib_ssl.qualification.validation import CONTRASTS
 from anomalib_ssl.report import plots
 
 FALSE_ALARMS = 0.05
 """Rate of false alarms, unless one is named."""
-
-CONTRASTS = (0.05, 0.1, 0.2)
-"""Contrasts, unless some are named."""
 
 MOST = 2
 """Models on one page."""

@@ -19,7 +19,7 @@ PACKAGES = {"anomalib": "anomalib", "anomalib_ssl": "anomalib-ssl", "torch": "to
 @lru_cache
 def versions() -> dict[str, Any]:
     """Collect versions and the commit by the columns of a row."""
-    return {column: _version(name) for column, name in PACKAGES.items()} | {
+    return {column: installed(name) for column, name in PACKAGES.items()} | {
         "python": platform.python_version(),
         "commit": commit(),
     }
@@ -29,12 +29,16 @@ def device_name(device: torch.device) -> str:
     """Name the GPU or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def processor() -> str:
+    """Name the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    threads = torch.get_num_threads()
-    name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:
@@ -55,7 +59,8 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
