@@ -184,6 +184,15 @@ def test_a_state_brings_its_number_of_directions():
     torch.testing.assert_close(density.fit([features()])(features(4, seed=1)), expected(features(4, seed=1)))
 
 
+def test_what_is_fitted_in_a_validation_can_be_fitted_again():
+    """After a state of another number of directions, too, for which there has to be made room again."""
+    density = LocatedGaussianDensity(10, GRID, 6)
+    density.load_state_dict(LocatedGaussianDensity(10, GRID, 8).state_dict())
+    with torch.inference_mode():  # as Lightning validates
+        density.fit([features().float()])
+    assert len(density.fit([features().float()]).projection) == 6
+
+
 def test_what_is_not_finite_is_refused_also_after_the_directions_were_found():
     density = LocatedGaussianDensity(10, GRID, 6).fit([features()])
     with pytest.raises(ValueError, match="finite"):

@@ -169,9 +169,10 @@ class LocatedGaussianDensity(Density):
     def _make_room(self, dims: int) -> None:
         """Make the buffers of a number of directions, if they are not."""
         if len(self.projection) != dims:
-            self.projection = self.projection.new_zeros(dims, self.projection.shape[1])
-            self.mean = self.mean.new_zeros(len(self.mean), dims)
-            self.whitening = self.whitening.new_zeros(len(self.mean), dims, dims)
+            with torch.inference_mode(False):  # they outlive the validation that they are fitted in
+                self.projection = self.projection.new_zeros(dims, self.projection.shape[1])
+                self.mean = self.mean.new_zeros(len(self.mean), dims)
+                self.whitening = self.whitening.new_zeros(len(self.mean), dims, dims)
 
     def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
         # How many directions there are is a part of the state: pretrained networks have more of them, and a checkpoint
