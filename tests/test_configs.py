@@ -64,8 +64,14 @@ def test_configurations_of_the_paper_say_what_it_says():
         return AnomalibCLI(args=["train", *flags], run=False).model
 
     transfer = build("cutpaste_efficientnet_b4")
-    for model in (transfer, build("cutpaste_paper")):
+    names = ("cutpaste_paper", "cutpaste_3way", "cutpaste_binary")
+    for model in (transfer, *map(build, names)):
         assert model.model.scorer.chosen == ("density", "gradcam")
+    for name in (*names, "cutpaste_efficientnet_b4", "cutpaste_patch", "dynamic_local_augmentation_paper", "ssm_128"):
+        model = build(name)
+        assert not model.equal_exposure
+        assert model.hparams["held_out_share"] == 0
+        assert model.hparams.get("optimizer", "sgd") == "sgd"
     assert build("dynamic_local_augmentation_paper").model.scorer.chosen == ("distance_max", "distance")
     assert transfer.hparams["max_updates"] - transfer.hparams["freeze_updates"] == 64 * 256
     assert transfer.model.backbone.num_scored_features == 272

@@ -201,6 +201,14 @@ def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
     assert sum(len(batch.pred_score) for batch in predictions) == 8
 
 
+def test_a_checkpoint_is_scored_with_as_it_was_fitted(trained):
+    model, checkpoint, _ = trained
+    for argument in model.fitted_by:
+        other = {argument: not getattr(model, argument)}
+        with pytest.raises(ValueError, match=f"{argument} must be True for this checkpoint, got False"):
+            type(model).load_from_checkpoint(checkpoint, map_location="cpu", **other)
+
+
 def test_scores_of_training_images_are_readable(trained, mvtec_root):
     model, datamodule = trained[0], plate(mvtec_root)
     datamodule.setup()
@@ -254,9 +262,10 @@ def test_the_choice_is_restored(choosing):
         assert getattr(loaded.model.scorer, name) == getattr(model.model.scorer, name)
     torch.testing.assert_close(scores(loaded.model, images), scores(model.model, images), rtol=1e-5, atol=1e-5)
     # Whatever it is.
-    state = {**loaded.state_dict(), "model.scorer.choice": torch.tensor([1, 1])}
-    loaded.load_state_dict(state)
-    assert loaded.model.scorer.chosen == (loaded.model.scorer.score_names[1], loaded.model.scorer.map_names[1])
+    scorer, judged = loaded.model.scorer, torch.zeros_like(loaded.model.scorer.judged)
+    judged[[1, len(scorer.score_names) + 2]] = 1
+    loaded.load_state_dict({**loaded.state_dict(), "model.scorer.judged": judged})
+    assert scorer.chosen == (scorer.score_names[1], scorer.map_names[1])
 
 
 @of_models_with_candidates

@@ -66,6 +66,29 @@ def test_batches_of_any_division_give_the_same(batch):
     torch.testing.assert_close(fitted(normal, batch)(test), fitted(normal)(test), rtol=1e-4, atol=1e-4)
 
 
+def test_training_images_can_be_compared_as_if_they_had_not_been_fitted_to():
+    """All directions are kept and the ridge is small, so that only the image itself makes the difference."""
+
+    def sharp(normal):
+        places = fitted(normal)
+        places.density.ridge = 1e-6
+        places.start()
+        places.update(normal)
+        places.finish()
+        return places
+
+    normal = features(30, 0)
+    places = sharp(normal)
+    expected = torch.cat([sharp(torch.cat([normal[:i], normal[i + 1 :]]))(normal[i : i + 1]) for i in range(30)])
+    torch.testing.assert_close(places.left_out(places(normal)), expected, rtol=1e-3, atol=1e-3)
+    # With fewer images than dimensions all of them lie at the same distance, and others far away.
+    few = fitted(normal[:6])
+    here, left_out, there = few(normal[:6]), few.left_out(few(normal[:6])), few(features(40, 1))
+    assert here.std() < 0.05 * here.mean()
+    assert here.mean() < 0.5 * there.mean()
+    assert left_out.mean() == pytest.approx(float(there.mean()), rel=0.35)
+
+
 def test_one_image_is_too_few():
     with pytest.raises(ValueError, match="at least 2 images"):
         fitted(features(1, 0))

@@ -315,15 +315,53 @@ def test_state_dict_carries_the_choice(make_scorer, network):
     # All candidates were fitted.
     scored = fixed(images, network)
     assert torch.equal(scored.anomaly_map, scorer.candidates(images, network)[heat_map])
-    # What was fixed is what a free one loads.
+    # What was judged is what a free one chooses by, whatever was fixed.
     free = make_scorer()
     free.load_state_dict(fitted(make_scorer(score=score, heat_map=heat_map), network).state_dict())
-    assert free.chosen == (score, heat_map)
+    assert free.chosen == scorer.chosen
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_few_images_and_none_held_out_give_scores_of_the_usual_scale(count):
+    """Training images lie at nearly the same distance: by their spread any other would be at tens of deviations."""
+    maps = {"places": Places("features", (12, 4, 4))}
+    scorer = Scorer(maps, SIZE, score="places_max", heat_map="places")
+
+    def network(images, names):
+        return {
+            "features": torch.nn.functional.adaptive_avg_pool2d(images, 4).repeat(1, 4, 1, 1)
+            + images[:, :, ::8, ::8].repeat(1, 4, 1, 1)
+        }
+
+    def images(number, seed):
+        return torch.rand(number, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+
+    scorer.fit([images(count, 0)], network)
+    found = scorer(images(50, 1), network).pred_score
+    assert found.abs().mean() < 2.5
 
 
 def test_a_density_is_held_once():
     names = [name for name in feature_scorer().state_dict() if "whitening" in name and "places" not in name]
     assert names == ["density.whitening"]
+
+
+def test_of_equals_the_default_is_chosen_and_a_state_can_be_chosen_from():
+    """Which is where a product is so easy that many ways are right about all defects."""
+
+    def easy(images, names):
+        evidence = telling(images, names)
+        return {"noise": evidence["shown"], "shown": evidence["shown"]}
+
+    scorer = fitted(make(defaults=("shown_mean", "shown")), easy)
+    ways = scorer.judged_scores
+    assert ways["noise_max"] == ways["shown_mean"] == max(ways.values())
+    assert scorer.chosen == ("shown_mean", "shown")
+    fixed = fitted(make(score="noise_max", heat_map="noise"))
+    free = make()
+    free.load_state_dict(fixed.state_dict())
+    assert free.chosen == fitted(make()).chosen
+    assert free.chosen[0].startswith("shown")
 
 
 def test_unfitted_it_refuses():

@@ -43,6 +43,10 @@ class MapPart(Fitted):
             ValueError: If there were too few images, or values are not finite.
         """
 
+    def left_out(self, values: torch.Tensor) -> torch.Tensor:
+        """Give what a map (B, 1, h, w) of training images would be had each image not been fitted to."""
+        return values
+
     @abstractmethod
     def forward(self, evidence: torch.Tensor) -> torch.Tensor:
         """Map evidence (B, C, h, w) to how unusual each place is, shape (B, 1, h, w).

@@ -14,6 +14,9 @@ from anomalib_ssl.scoring.map_part import MapPart
 DIMENSIONS = 60
 """Most principal directions of a network's features that are kept."""
 
+MOST_PLACES = 64
+"""Twice so many places in a row are too many: a Gaussian each would take gigabytes. At 512 pixels there are 64."""
+
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
 
@@ -86,14 +89,28 @@ class Places(MapPart):
         half_squares: torch.Tensor = self.density(self._compared(evidence))
         return (2 * half_squares).sqrt()
 
+    def left_out(self, values: torch.Tensor) -> torch.Tensor:
+        """Give what distances (B, 1, h, w) of training images would be had each image not been fitted to.
+
+        To take one of N images away changes mean and covariance by one rank: a squared distance ``d`` becomes
+        ``d N / (N - 1) / (1 - d / (N - 1))``, by the formula of Sherman and Morrison; the ridge is left as it is. With
+        fewer images than dimensions all training images lie at nearly the same distance, and others far beyond.
+        """
+        others = int(self.num_fitted) - 1
+        squares = values.double().square()
+        share = (1 - squares / others).clamp(min=1e-6)
+        return (squares * (others + 1) / others / share).sqrt().to(values)
+
     def _compared(self, features: torch.Tensor) -> torch.Tensor:
         return features if self.contrast else F.instance_norm(features, eps=STEADY)
 
 
-def join(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+def join(stages: Sequence[torch.Tensor], most: int = MOST_PLACES) -> torch.Tensor:
     """Bring feature maps (B, C, h, w) of several stages to the grid of the middle one, and put them together.
 
-    To half the size that is the mean of four places.
+    To half the size that is the mean of four places. Stages are averaged until no side has twice the ``most`` places.
     """
+    times = [min(stage.shape[-2:]) // most for stage in stages]
+    stages = [F.avg_pool2d(stage, n) if n > 1 else stage for stage, n in zip(stages, times, strict=True)]
     grid = stages[len(stages) // 2].shape[-2:]
     return torch.cat([F.interpolate(stage, grid, mode="bilinear") for stage in stages], dim=1)

@@ -45,7 +45,7 @@ class RandomFilters(nn.Module):
     """Features of images by layers of random filters, absolute values and halvings with a blur.
 
     Each layer looks for random small patterns in what the layer before has found, disregards their sign, and gives a
-    blurred map of half the size. Filters of images add up to zero: where nothing changes they see nothing. So the
+    blurred map of half the size. Filters of images add up to zero, so that of grey ones they see changes alone. The
     features tell what texture and which edges there are at a place, at three scales, as those of a scattering transform
     do (Bruna and Mallat, 2013, https://arxiv.org/abs/1203.1513), and unlike what a network has learned they favour
     nothing. One layer less gives finer features, which tell images worse and place defects better. What both are

@@ -59,12 +59,12 @@ class Scorer(Fitted):
     twice counts twice. Everything is fitted to the training images. Then images that were held out from training are
     scored in all ways, and so are copies with planted defects (:mod:`planted`); the candidates with the highest AUROC,
     a mean over the families of defects, are taken, for score and map separately. No label and no test image has a part
-    in this. The choice travels with the state dict; exported graphs hold nothing else.
+    in this. What was judged travels with the state dict; exported graphs hold what was chosen alone.
 
     Scores and maps come as ``asinh((x - mean) / deviation)`` over the held-out images: 0 is an ordinary sound image
     (or pixel), 1 about a standard deviation above, and large distances grow as their logarithm. That is monotone, so
-    ranks stay as they are. Where nothing was held out, the training images take the place of the others, and of
-    ``auto`` comes the default.
+    ranks stay as they are. Where nothing was held out, training images take the place of the others, each compared as
+    if densities of places had not been fitted to it; and of ``auto`` comes the default.
 
     Args:
         maps: The parts by name.
@@ -82,7 +82,6 @@ class Scorer(Fitted):
         ValueError: If ``score`` or ``heat_map`` is unknown.
     """
 
-    choice: torch.Tensor
     judged: torch.Tensor
 
     def __init__(
@@ -115,7 +114,6 @@ class Scorer(Fitted):
         self.density = density
         self.score_scales = nn.ModuleDict({name: Standardizer() for name in self.score_names})
         self.map_scales = nn.ModuleDict({name: Standardizer() for name in self.map_names})
-        self.register_buffer("choice", torch.zeros(2, dtype=torch.long))
         self.register_buffer("judged", torch.zeros(len(self._judged_scores) + len(self._judged_maps)))
 
     def forward(self, images: torch.Tensor, network: Network) -> InferenceBatch:
@@ -160,15 +158,14 @@ class Scorer(Fitted):
         self.forget()
         count = self._fit_parts(images, network)
         known = list(held_out)
-        sound = Measured.of(self._measure(batch, network) for batch in known or images)
+        # Images that the parts were fitted to lie nearer than others: then as if each had not been among them.
+        sound = Measured.of(self._measure(batch, network, left_out=not known) for batch in known or images)
         for name, scale in [*self.score_scales.items(), *self.map_scales.items()]:
             cast(Standardizer, scale).fit(moments_of(sound.values[name]))
         self.chosen = self._defaults
         self.judged.zero_()
         if known:
             self._judge(sound, known, network)
-        choices = zip((self.score_names, self.map_names), self.chosen, strict=True)
-        self.choice.copy_(torch.tensor([names.index(name) if name in names else -1 for names, name in choices]))
         self._set_fitted(count)
 
     def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
@@ -208,12 +205,19 @@ class Scorer(Fitted):
         scores = [share * sum(one.image_auroc(sound, name) for one in families) for name in self._judged_scores]
         maps = [share * sum(one.pixel_auroc(name) for one in families) for name in self._judged_maps]
         self.judged.copy_(torch.tensor(scores + maps))
-        score, shown = self.chosen
-        self.chosen = (
-            self._judged_scores[scores.index(max(scores))] if self.score == AUTO else score,
-            self._judged_maps[maps.index(max(maps))] if self.heat_map == AUTO else shown,
-        )
+        self._choose()
         logger.info("By defects planted in held-out images: score %s, heat map %s.", *self.chosen)
+
+    def _choose(self) -> None:
+        """Where that is asked for, take what tells planted defects best; of equals the default."""
+        kinds = zip((self.score, self.heat_map), self._defaults, (self.judged_scores, self.judged_maps), strict=True)
+        self.chosen = cast(
+            "tuple[str, str]",
+            tuple(
+                max(judged, key=lambda name: (judged[name], name == own)) if given == AUTO and judged else own
+                for given, own, judged in kinds
+            ),
+        )
 
     @property
     def judged_scores(self) -> dict[str, float]:
@@ -236,10 +240,10 @@ class Scorer(Fitted):
     def _judged_maps(self) -> list[str]:
         return [*self.map_names, self._usual[1]]
 
-    def _measure(self, images: torch.Tensor, network: Network) -> dict[str, torch.Tensor]:
+    def _measure(self, images: torch.Tensor, network: Network, left_out: bool = False) -> dict[str, torch.Tensor]:
         """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
         evidence = self._evidence(images, network, self._sources(self.score_names, self.map_names))
-        maps = {name: self._enlarged(name, evidence) for name in self.map_names}
+        maps = {name: self._enlarged(name, evidence, left_out) for name in self.map_names}
         numbers = {name: self._number(name, maps, evidence) for name in self.score_names}
         return numbers | {name: self._thinned(self._smoothed(name, values)) for name, values in maps.items()}
 
@@ -257,9 +261,10 @@ class Scorer(Fitted):
         parts = [scales[part](values[part]).asinh() for part in name.split(AND)]
         return torch.stack(parts).mean(dim=0) if len(parts) > 1 else parts[0]
 
-    def _enlarged(self, name: str, evidence: Evidence) -> torch.Tensor:
+    def _enlarged(self, name: str, evidence: Evidence, left_out: bool = False) -> torch.Tensor:
         part = cast(MapPart, self.maps[name])
-        return upsample(part(_of(part, evidence)), self.size)
+        values = part(_of(part, evidence))
+        return upsample(part.left_out(values) if left_out else values, self.size)
 
     def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
         return smooth(enlarged, cast(MapPart, self.maps[name]).sigma)
@@ -291,13 +296,7 @@ class Scorer(Fitted):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        score, shown = self.choice.tolist()
-        own = self._defaults
-        # Below 0: several that are joined by default.
-        self.chosen = (
-            self.score_names[score] if self.score == AUTO and score >= 0 else own[0],
-            self.map_names[shown] if self.heat_map == AUTO and shown >= 0 else own[1],
-        )
+        self._choose()
 
 
 def _of(part: MapPart, evidence: Evidence) -> torch.Tensor:

@@ -16,6 +16,7 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -37,6 +38,9 @@ from anomalib_ssl.training.scoring_state import ScoringState
 
 MODEL = "anomalib_ssl_model"
 """Key of a checkpoint with the name of the model's class."""
+
+FITTED_BY = "anomalib_ssl_fitted_by"
+"""Key of a checkpoint with the arguments that its statistics were fitted by."""
 
 LEAST_IMAGES = 2
 """Fewer have no spread that scores could be compared with."""
@@ -78,6 +82,7 @@ class SelfSupervisedMixin(EvaluationMixin):
     Attributes:
         size: Height and width in pixels of the images that the model sees.
         scoring_arguments: Names of the arguments that change how the trained network scores, and no training.
+        fitted_by: Names of those among them that what is fitted to normal images depends on.
 
     Raises:
         TypeError: If an argument is of another type; the message names it.
@@ -86,6 +91,7 @@ class SelfSupervisedMixin(EvaluationMixin):
 
     ema_decay = 0.0
     scoring_arguments: frozenset[str] = frozenset({"equal_exposure"})
+    fitted_by: frozenset[str] = frozenset({"equal_exposure"})
 
     def __init__(
         self,
@@ -257,9 +263,28 @@ class SelfSupervisedMixin(EvaluationMixin):
         """Let a checkpoint hold what scoring needs, and say of which model it is."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[MODEL] = type(self).__name__
+        checkpoint[FITTED_BY] = {name: getattr(self, name) for name in sorted(self.fitted_by)}
         trainer = getattr(self, "_trainer", None)
         if trainer is not None and self._scoring_state is not None:
             self._scoring_state.complete(trainer, self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose statistics were fitted in another way, unless training fits them anew.
+
+        Raises:
+            ValueError: If an argument among :attr:`fitted_by` is another; the message names it.
+        """
+        super().on_load_checkpoint(checkpoint)
+        trainer = getattr(self, "_trainer", None)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            return
+        for name, saved in checkpoint.get(FITTED_BY, {}).items():
+            if (given := getattr(self, name)) != saved:
+                msg = (
+                    f"{name} must be {saved} for this checkpoint, got {given}: what images are compared with was "
+                    "fitted so when it was trained."
+                )
+                raise ValueError(msg)
 
     @property
     def progress_notes(self) -> Mapping[str, str]:

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.models.components.feature_scoring import FEATURES
 from anomalib_ssl.models.components.scored_model import ScoredModel
@@ -99,4 +98,4 @@ class RestoringModel(ScoredModel):
 
 
 def _joined(stages: Sequence[torch.Tensor]) -> torch.Tensor:
-    return join([F.avg_pool2d(stage, max(min(stage.shape[-2:]) // PLACES, 1)) for stage in stages])
+    return join(stages, PLACES)

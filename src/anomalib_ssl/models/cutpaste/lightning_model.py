@@ -26,10 +26,10 @@ class CutPaste(CutPasteTraining, AnomalibModule):
     fitted to its pooled features of the clean training images, and an image's anomaly score is its negative log-density
     (equation 2). The paper's heat maps are GradCAM on that score (section 4.2).
 
-    From the paper: variant, patch and scar ranges, jitter of patches, optimiser and learning rate. This package's
-    choices, where the paper is silent: the head's widths, shift and jitter of the base image, the density's scaling and
-    shrinkage, what GradCAM differentiates, the standardisation in ensembles, and the shorter default budget (the paper
-    trains 65,536 updates), and heat maps by places.
+    From the paper: variant, patch and scar ranges, jitter of patches, and SGD with its rate. This package's choices:
+    AdamW by default, score and heat maps by places and random filters, equal exposure and the shorter default budget
+    (the paper trains 65,536 updates); and where the paper is silent the head's widths, shift and jitter of the base
+    image, the density's scaling and shrinkage, what GradCAM differentiates and the standardisation in ensembles.
 
     Args:
         layer: Feature map that is scored: ``pool`` for the last, ``level7`` for the paper's other choice on
@@ -77,8 +77,8 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
     its appendix A.5).
 
     From the paper: size of the crops, windows of 32 or 64 pixels and a stride of 4, one density for all windows or one
-    for each place. This package's choices: the convolutional way, its stride of 8, the upsampling kernel's width and
-    the mean over windows that overlap.
+    for each place. This package's choices: AdamW by default, equal exposure, the convolutional way, its stride of 8,
+    the projection to 100 directions, the upsampling kernel's width and the mean over windows that overlap.
 
     Args:
         crop_size: Side in pixels of the crops that are trained on.

@@ -101,6 +101,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     loss: ContrastiveLoss
 
     scoring_arguments = SelfSupervisedMixin.scoring_arguments | {"heat_map", "score", "standardize"}
+    fitted_by = SelfSupervisedMixin.fitted_by | {"standardize"}
 
     def __init__(
         self,
@@ -127,6 +128,7 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         self.lr = lr
         self.mc_masks = mc_masks
         self.blended = blended
+        self.standardize = standardize
         self.views = from_mapping(GlobalViews, views, "views")
         self.local = from_mapping(LocalAugmentation, local, "local")
         self.loss = ContrastiveLoss(dense_weight, negative_weight, local_weight)

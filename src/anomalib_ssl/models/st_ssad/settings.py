@@ -12,7 +12,7 @@ SIZES = (1.0, 0.5, 0.25)
 """Sides of a paste as a share of those given: none is larger, so all fit into an image that the given ones fit into."""
 
 STRONG_JITTER = 0.4
-"""Strength of the colour jitter of pastes that differ clearly from their surroundings; the paper's is 0.1."""
+"""Strength of the colour jitter of pastes that differ clearly from what is around; CutPaste's paper has 0.1."""
 
 SMALLEST_AREA, SMALLEST_SIDE = 1e-6, 0.01
 """Least area of a patch and least side of a blended one, as shares of the image's."""
