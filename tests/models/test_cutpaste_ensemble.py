@@ -50,9 +50,11 @@ def test_scores_and_maps_are_means_of_the_members_ones(ensemble):
 
 
 @torch.no_grad()
-def test_members_score_training_images_on_a_common_scale(ensemble):
-    for member in ensemble.members:
-        scored = member(rand_images(10, seed=1))
+def test_members_score_held_out_images_on_a_common_scale(ensemble):
+    again = copy.deepcopy(ensemble)
+    again.fit([rand_images(10, seed=1)], [rand_images(12, seed=7)])
+    for member in again.members:
+        scored = member(rand_images(12, seed=7))
         for values in (scored.pred_score, scored.anomaly_map):
             # Scores are the arsinh of what has a mean of 0 and a standard deviation of 1.
             assert abs(values.sinh().mean()) < 1e-2

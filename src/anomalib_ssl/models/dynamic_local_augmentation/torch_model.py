@@ -30,7 +30,7 @@ PASSES_AT_ONCE = 4
 """Passes with dropout that go through the network in one batch."""
 
 DISTANCE = "distance"
-"""Name of the paper's map, and of its evidence."""
+"""Name of the map of distances to mean maps, and of its evidence."""
 
 STEADY = 1e-4
 """Variance over an image that is added to a channel's own, so that noise in one that is hardly active stays small."""
