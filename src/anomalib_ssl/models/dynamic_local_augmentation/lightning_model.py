@@ -79,10 +79,11 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
             comparable. Without, feature maps are compared as they are, as the note has it.
         score: How images are scored: ``density`` of pooled features; a map's ``_max``, ``_top`` or ``_mean``, as in
             ``distance_max``; or ``auto`` for what tells defects planted in held-out images best.
-        heat_map: How defects are located: ``distance``, the note's if ``standardize`` is false; ``places``, how unlikely
-            features of three stages are at their place; ``normed_places``, the same without an image's own contrast; ``filters`` and
-            ``fine_filters``, likewise of :class:`~anomalib_ssl.scoring.RandomFilters`; ``places_and_filters``, of both
-            together; ``gradcam`` of the density; several joined by ``+``; or ``auto``, chosen likewise.
+        heat_map: How defects are located: ``distance``, the note's if ``standardize`` is false; ``places``, how
+            unlikely features of three stages are at their place; ``normed_places``, the same without an image's own
+            contrast; ``filters`` and ``fine_filters``, likewise of :class:`~anomalib_ssl.scoring.RandomFilters`;
+            ``places_and_filters``, of both together; ``gradcam`` of the density; several joined by ``+``; or ``auto``,
+            chosen likewise.
         **training: Arguments that all models share; see
             :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
