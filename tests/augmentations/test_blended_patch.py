@@ -382,3 +382,18 @@ def test_bad_arguments_are_named(arguments, named):
 def test_small_images_are_refused():
     with pytest.raises(ValueError, match="sides of at least 16 pixels"):
         BlendedPatch()(torch.zeros(2, 3, 15, 64))
+
+
+def test_patches_may_be_limited_to_half_the_sides_they_are_cut_out_with():
+    """As in the authors' code, whose limits are of half a side before resizing and of a whole one after."""
+    limits = {"height": (0.06, 0.8), "width": (0.06, 0.24)}
+    for shrink in (1.0, 0.5):
+        parameters = BlendedPatch(shrink=shrink, **limits).sample(
+            (4000, 3, 256, 256), generator=torch.Generator().manual_seed(0)
+        )
+        for name, (low, high) in limits.items():
+            sides = parameters[name] / 256
+            assert sides.min() >= shrink * low - 0.003
+            assert shrink * high * 0.97 <= sides.max() <= shrink * high + 0.003
+    with pytest.raises(ValueError, match="shrink must lie in"):
+        BlendedPatch(shrink=1.5)

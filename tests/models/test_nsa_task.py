@@ -23,7 +23,7 @@ def images(count=6, size=64):
 
 def test_objects_get_patches_on_the_object():
     task = task_of(SCREWS)
-    assert task == Task(Symmetries(rotation=5.0), BlendedPatch(background=0.8, threshold=0.2), (0.5, 5.0))
+    assert task == Task(Symmetries(rotation=5.0), BlendedPatch(background=0.8, threshold=0.2, shrink=0.5), (0.5, 5.0))
     assert task_of(replace(SCREWS, aligned=True)) == replace(task, symmetries=Symmetries())
     assert task_of(replace(SCREWS, background=None)).patch.background is None
 
@@ -31,14 +31,14 @@ def test_objects_get_patches_on_the_object():
 @pytest.mark.parametrize("aligned", [False, True])
 def test_textures_get_mixed_patches_anywhere(aligned):
     task = task_of(replace(SCREWS, texture=True, aligned=aligned))
-    patch = BlendedPatch(patches=4, resize=(0.5, 2.0), gradients="mixed", background=None)
+    patch = BlendedPatch(patches=4, resize=(0.5, 2.0), gradients="mixed", background=None, shrink=0.5)
     assert task == Task(Symmetries(flips=("vertical",)), patch, (0.5, 5.0))
 
 
 def test_arguments_take_the_place_of_traits():
     given = {"height": [0.1, 0.2], "background": None}
     task = task_of(SCREWS, given, {"flips": ["horizontal"]}, (1 / 3, 7.0))
-    assert task.patch == BlendedPatch(height=(0.1, 0.2), threshold=0.2)
+    assert task.patch == BlendedPatch(height=(0.1, 0.2), threshold=0.2, shrink=0.5)
     assert task.symmetries == Symmetries(flips=("horizontal",), rotation=5.0)
     assert task.label == (1 / 3, 7.0)
 

@@ -70,7 +70,7 @@ def test_arguments_override_traits_and_travel_with_a_checkpoint(tmp_path, mvtec_
     assert derived.task.patch.gradients == "mixed"
     loaded = NSA.load_from_checkpoint(engine.best_model_path, map_location="cpu")
     for task in (model.task, loaded.task):
-        assert task.patch == BlendedPatch(background=0.8, threshold=0.3, height=(0.1, 0.3))
+        assert task.patch == BlendedPatch(background=0.8, threshold=0.3, height=(0.1, 0.3), shrink=0.5)
         assert task.symmetries == Symmetries(flips=("horizontal",))
         assert task.label == (0.5, 4.0)
 
@@ -204,6 +204,6 @@ def test_arguments_on_the_command_line(tmp_path, monkeypatch):
     flags += ["--model.label", "[0.0833, 24]", "--model.symmetries.rotation", "10"]
     model = AnomalibCLI(args=["train", "--config", str(CONFIG), "--data", "MVTecAD", *flags], run=False).model
     model.traits = PLAIN
-    assert model.task.patch == BlendedPatch(height=(0.1, 0.8), threshold=0.1)
+    assert model.task.patch == BlendedPatch(height=(0.1, 0.8), threshold=0.1, shrink=0.5)
     assert model.task.symmetries == Symmetries(rotation=10.0)
     assert model.task.label == (0.0833, 24.0)

@@ -43,9 +43,9 @@ class MapPart(Fitted):
             ValueError: If there were too few images, or values are not finite.
         """
 
-    def left_out(self, values: torch.Tensor) -> torch.Tensor:
-        """Give what a map (B, 1, h, w) of training images would be had each image not been fitted to."""
-        return values
+    def left_out(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Map evidence (B, C, h, w) of training images as if each image had not been fitted to, if that makes much."""
+        return self(evidence)
 
     @abstractmethod
     def forward(self, evidence: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@
 """Maps of how far the features of each place are from those of the same place in normal images."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -89,17 +90,18 @@ class Places(MapPart):
         half_squares: torch.Tensor = self.density(self._compared(evidence))
         return (2 * half_squares).sqrt()
 
-    def left_out(self, values: torch.Tensor) -> torch.Tensor:
-        """Give what distances (B, 1, h, w) of training images would be had each image not been fitted to.
+    def left_out(self, evidence: torch.Tensor) -> torch.Tensor:
+        """Map features (B, C, h, w) of training images as if each image had not been fitted to.
 
         To take one of N images away changes mean and covariance by one rank: a squared distance ``d`` becomes
         ``d N / (N - 1) / (1 - d / (N - 1))``, by the formula of Sherman and Morrison; the ridge is left as it is. With
         fewer images than dimensions all training images lie at nearly the same distance, and others far beyond.
         """
         others = int(self.num_fitted) - 1
-        squares = values.double().square()
+        # In float64, where every machine has it: what is left of 1 is small.
+        squares = 2 * deepcopy(self.density).cpu().double()(self._compared(evidence.cpu().double()))
         share = (1 - squares / others).clamp(min=1e-6)
-        return (squares * (others + 1) / others / share).sqrt().to(values)
+        return (squares * (others + 1) / others / share).sqrt().to(evidence)
 
     def _compared(self, features: torch.Tensor) -> torch.Tensor:
         return features if self.contrast else F.instance_norm(features, eps=STEADY)

@@ -263,8 +263,8 @@ class Scorer(Fitted):
 
     def _enlarged(self, name: str, evidence: Evidence, left_out: bool = False) -> torch.Tensor:
         part = cast(MapPart, self.maps[name])
-        values = part(_of(part, evidence))
-        return upsample(part.left_out(values) if left_out else values, self.size)
+        seen = _of(part, evidence)
+        return upsample(part.left_out(seen) if left_out else part(seen), self.size)
 
     def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
         return smooth(enlarged, cast(MapPart, self.maps[name]).sigma)

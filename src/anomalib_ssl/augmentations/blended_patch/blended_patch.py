@@ -40,11 +40,13 @@ class BlendedPatch(Augmentation):
     ECCV 2022 (https://arxiv.org/abs/2109.15222); :func:`logistic_labels` makes their soft labels. From the authors'
     code: the number of patches, the distributions of sides and of the resizing, the object mask and Poisson blending,
     for textures with mixed gradients. This package's choices: outlines other than rectangles, soft and hard blending,
-    the same image as source; that the object is asked to cover source and target each by itself, where they ask for an
-    overlap of both; and that a patch is left out where none of 128 places does.
+    the same image as source; that sources lie in the image as a whole, and each patch has one of its own; how mixed
+    gradients are mixed; that the object is asked to cover source and target each by itself, where they ask for an
+    overlap of both; that a patch is left out where none of 128 places does; and no ``shrink``.
 
     A side is ``low + Gamma(2, 0.1)``, limited to ``high``, as a share of the image's, for height and width alike. The
-    patch is then resized by a normal factor of mean 1 and deviation 0.5, limited to ``resize`` and to the same sides.
+    patch is then resized by a normal factor of mean 1 and deviation 0.5, limited to ``resize`` and to ``shrink`` times
+    the same sides.
 
     Args:
         patches: Most patches per image. The first is always tried, each further one with chance 1/2.
@@ -60,6 +62,8 @@ class BlendedPatch(Augmentation):
         threshold: Difference from it from which on a pixel belongs to the object.
         coverage: Least share of the patch that the object covers where it is taken from.
         overlap: Least share that it covers where the patch is put.
+        shrink: Limits of a patch's sides after resizing as a share of those before. In the authors' code it is 0.5: the
+            same number limits half a side before and a whole one after.
 
     Raises:
         ValueError: If an argument is outside its limits, or at the first image with a side of less than 16 pixels.
@@ -86,6 +90,7 @@ class BlendedPatch(Augmentation):
     threshold: float = 0.08
     coverage: float = 0.5
     overlap: float = 0.25
+    shrink: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -103,6 +108,7 @@ class BlendedPatch(Augmentation):
         check_number("threshold", self.threshold, 0, 1)
         check_number("coverage", self.coverage, 0, 1)
         check_number("overlap", self.overlap, 0, 1)
+        check_number("shrink", self.shrink, 0.1, 1)
 
     def sample(
         self,
@@ -133,7 +139,8 @@ class BlendedPatch(Augmentation):
         drawn = torch.minimum(low - SCALE * torch.log1p(-draws).sum(dim=1), high)
         normal = torch.randn(size, device="cpu", generator=host)
         factor = (1 + RESIZE_DEVIATION * normal).clamp_(*self.resize)
-        factor = factor.minimum((high / drawn).amin(dim=0)).maximum((low / drawn).amax(dim=0))
+        least, most = self.shrink * low / drawn, self.shrink * high / drawn
+        factor = factor.minimum(most.amin(dim=0)).maximum(least.amax(dim=0))
         pixels = torch.tensor(sides, device="cpu").view(2, 1, 1)
         height, width = (drawn * factor * pixels).round_().long().clamp_(min=2).minimum(pixels)
         used = uniform(0, 1, size, "cpu", host) < 0.5

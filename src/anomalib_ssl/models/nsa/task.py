@@ -17,6 +17,9 @@ SHIFT = RandomShift(max_shift=3)
 """The authors cut 224 pixels out of the middle 230 of objects, and 256 out of 264 of textures, at random places. Shifts
 leave images at their size, so that they are trained on and scored alike."""
 
+SHRINK = 0.5
+"""The authors' limits are of half a side where a patch is cut out, and of the whole one after it was resized."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -84,9 +87,10 @@ def task_of(
         ValueError: If an argument is outside its limits.
     """
     if traits.texture:
-        blend, move = BlendedPatch(patches=4, resize=(0.5, 2.0), gradients="mixed"), Symmetries(flips=("vertical",))
+        blend = BlendedPatch(patches=4, resize=(0.5, 2.0), gradients="mixed", shrink=SHRINK)
+        move = Symmetries(flips=("vertical",))
     else:
-        blend = BlendedPatch(background=traits.background, threshold=traits.threshold)
+        blend = BlendedPatch(background=traits.background, threshold=traits.threshold, shrink=SHRINK)
         move = Symmetries(rotation=0.0 if traits.aligned else 5.0)
     return Task(
         from_mapping(move, symmetries or {}, "symmetries"),
