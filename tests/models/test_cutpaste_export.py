@@ -32,8 +32,8 @@ def fitted(kind):
         batch = model.model(model.pre_processor(rand_images(4)))
     for name, values in (("image", batch.pred_score), ("pixel", batch.anomaly_map)):
         # A range wide enough for the scores of other images.
-        getattr(model.post_processor, f"{name}_min").copy_(-values.abs().max())
-        getattr(model.post_processor, f"{name}_max").copy_(values.abs().max())
+        getattr(model.post_processor, f"{name}_min").copy_(-2 * values.abs().max())
+        getattr(model.post_processor, f"{name}_max").copy_(2 * values.abs().max())
         getattr(model.post_processor, f"_{name}_threshold").copy_(values.mean())
     return model
 

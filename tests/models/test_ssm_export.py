@@ -38,7 +38,7 @@ def model() -> SSM:
     ).eval()
     model.model.refinement.chunk, model.model.refinement.ratio, model.model.refinement.map_sigma = 5, 0.6, 1.0
     model.fit_statistics([model.pre_processor(rand_images(2))])
-    maps = [model.model.refine(model.pre_processor(rand_images(batch)), 1)[0].anomaly_map.flatten() for batch in (1, 4)]
+    maps = [model.model.refine(model.pre_processor(rand_images(batch)))[0].anomaly_map.flatten() for batch in (1, 4)]
     values = torch.cat(maps).sort().values
     middle = values[len(values) * 4 // 10 : len(values) * 6 // 10]
     widest = middle.diff().argmax()
