@@ -278,6 +278,7 @@ def test_a_result_outlives_what_it_can_do_without(configuration, write, tmp_path
     for row in Store(tmp_path / "out").rows():
         assert row.image_AUROC is not None
         assert (row.images_per_second_1 is None) == (part == "throughput")
+        assert (row.weights is None) == (part == "save_weights"), "what was not kept is not shared"
 
 
 def test_of_sound_images_alone_there_is_no_rank(configuration, write, tmp_path, mvtec_root):

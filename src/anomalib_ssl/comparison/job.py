@@ -143,7 +143,7 @@ class BenchmarkJob(RecordedJob):
             images_per_second_1=speed.get(1),
             images_per_second_n=speed.get(self.throughput_batch_size),
             throughput_batch_size=self.throughput_batch_size or None,
-            weights=self.weights,
+            weights=self.weights if file is not None and file.is_file() else None,
             scored_by=", ".join(getattr(getattr(model.model, "scorer", None), "chosen", ())) or None,
             test_duration=test_duration,
             job_duration=clock.total(),
