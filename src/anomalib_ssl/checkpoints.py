@@ -13,7 +13,7 @@ from anomalib.utils.serialization import anomalib_safe_globals
 
 from anomalib_ssl import register
 from anomalib_ssl.scoring import Fitted
-from anomalib_ssl.training.mixin import MODEL
+from anomalib_ssl.training.origin import ARGUMENTS, MODEL
 
 
 def load_checkpoint(path: Path | str, model: str | None = None) -> AnomalibModule:
@@ -86,7 +86,7 @@ def _loaded(kind: Any, path: Path | str, saved: dict[str, Any]) -> Any:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         # The checkpoint holds the weights: none have to be fetched before.
-        own = {name: False for name in ("pre_trained", "pretrained") if saved["hyper_parameters"].get(name)}
+        own = {name: False for name in ("pre_trained", "pretrained") if saved[ARGUMENTS].get(name)}
         return kind.load_from_checkpoint(path, map_location=device, **own)
     except Exception as error:  # whatever a model fails with on what belongs to another one
         reason = str(error).strip().partition("\n")[0]
@@ -116,7 +116,7 @@ def read_checkpoint(path: Path, kind: type[AnomalibModule] | None = None) -> dic
     except Exception as error:  # all kinds of them, whose words say nothing to the user
         msg = f"ckpt_path: '{path}' is no checkpoint, or not all of one: torch cannot load it."
         raise ValueError(msg) from error
-    if not isinstance(saved, dict) or not {"state_dict", "hyper_parameters"} <= saved.keys():
+    if not isinstance(saved, dict) or not {"state_dict", ARGUMENTS} <= saved.keys():
         msg = f"ckpt_path: '{path}' is no checkpoint of a model of anomalib: it holds something else."
         raise ValueError(msg)
     return saved

@@ -213,6 +213,17 @@ def test_a_checkpoint_is_scored_with_as_it_was_fitted(trained):
             type(model).load_from_checkpoint(checkpoint, map_location="cpu", **other)
 
 
+def test_a_checkpoint_of_a_model_that_was_built_otherwise_is_refused(name, trained):
+    saved = torch.load(trained[1], weights_only=True)
+    cases = [(build("SSM" if name == "NSA" else "NSA"), f"cannot be loaded from a checkpoint of {name}")]
+    if name != "CutPastePatch":  # whose weights are those of windows, in images of any size
+        cases.append((build(name, image_size=128), r"image_size is 128, not 64\. Give it the arguments"))
+    for other, reason in cases:
+        other.on_load_checkpoint(saved)
+        with pytest.raises(ValueError, match=reason):
+            other.load_state_dict(saved["state_dict"])
+
+
 def test_scores_of_training_images_are_readable(trained, mvtec_root):
     model, datamodule = trained[0], plate(mvtec_root)
     datamodule.setup()

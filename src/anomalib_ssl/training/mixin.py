@@ -30,17 +30,12 @@ from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
 from anomalib_ssl.training.images.held_out import HeldOut
 from anomalib_ssl.training.images.memory import check_memory_limits
+from anomalib_ssl.training.origin import ARGUMENTS, MODEL, check_fitted_alike, mark, misfit
 from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import check_no_normalize, check_precision, check_sync_batchnorm
 from anomalib_ssl.training.schedule import cosine_schedule
 from anomalib_ssl.training.scoring_state import ScoringState
-
-MODEL = "anomalib_ssl_model"
-"""Key of a checkpoint with the name of the model's class."""
-
-FITTED_BY = "anomalib_ssl_fitted_by"
-"""Key of a checkpoint with the arguments that its statistics were fitted by."""
 
 LEAST_IMAGES = 2
 """Fewer have no spread that scores could be compared with."""
@@ -135,6 +130,7 @@ class SelfSupervisedMixin(EvaluationMixin):
         self.seed = seed
         self._held_out = HeldOut(held_out_share)
         self._scoring_state: ScoringState | None = None
+        self._origin: dict[str, Any] = {}
 
     @contextmanager
     def drawing_weights(self) -> Iterator[None]:
@@ -262,8 +258,7 @@ class SelfSupervisedMixin(EvaluationMixin):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint hold what scoring needs, and say of which model it is."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[MODEL] = type(self).__name__
-        checkpoint[FITTED_BY] = {name: getattr(self, name) for name in sorted(self.fitted_by)}
+        mark(checkpoint, self)
         trainer = getattr(self, "_trainer", None)
         if trainer is not None and self._scoring_state is not None:
             self._scoring_state.complete(trainer, self, checkpoint)
@@ -275,16 +270,25 @@ class SelfSupervisedMixin(EvaluationMixin):
             ValueError: If an argument among :attr:`fitted_by` is another; the message names it.
         """
         super().on_load_checkpoint(checkpoint)
+        self._origin = {name: checkpoint[name] for name in (MODEL, ARGUMENTS) if name in checkpoint}
         trainer = getattr(self, "_trainer", None)
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            return
-        for name, saved in checkpoint.get(FITTED_BY, {}).items():
-            if (given := getattr(self, name)) != saved:
-                msg = (
-                    f"{name} must be {saved} for this checkpoint, got {given}: what images are compared with was "
-                    "fitted so when it was trained."
-                )
-                raise ValueError(msg)
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
+            check_fitted_alike(checkpoint, self)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights and statistics.
+
+        Raises:
+            ValueError: If they are of a checkpoint of another model, or of one with other arguments; the message names
+                these.
+            RuntimeError: If they do not fit for another reason.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            if reason := misfit(self._origin, self):
+                raise ValueError(reason) from error
+            raise
 
     @property
     def progress_notes(self) -> Mapping[str, str]:
