@@ -223,8 +223,8 @@ def judge(
             found[name][kind] = []
             for rows in halves(types, kind):
                 unlabeled = test_features[rows]
-                distance = float(mean_distance(train_features, augmented, unlabeled))
-                control = float(mean_distance(train_features, augmented, train_features))
+                distance = float(mean_distance(train_features, torch.cat(augmented), unlabeled))
+                control = float(mean_distance(train_features, torch.cat(augmented), train_features))
                 transport = float(sinkhorn(train_features, torch.cat(augmented), unlabeled))
                 seen = min(float(visibility(train_features, one)) for one in augmented)
                 found[name][kind].append(

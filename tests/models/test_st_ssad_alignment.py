@@ -29,14 +29,14 @@ def test_normalised_embeddings_have_unit_total_pairwise_squared_distance():
 
 def test_scale_and_place_do_not_matter():
     train, augmented, unlabeled = rand_embeddings(6, 3, 6)
-    expected = float(mean_distance(train, [augmented], unlabeled))
+    expected = float(mean_distance(train, augmented, unlabeled))
     moved = [17.0 * one - 4.0 for one in (train, augmented, unlabeled)]
-    assert mean_distance(moved[0], [moved[1]], moved[2]) == pytest.approx(expected, rel=1e-9)
+    assert mean_distance(*moved) == pytest.approx(expected, rel=1e-9)
 
 
 def test_embeddings_that_are_all_alike_give_no_nan():
     same = torch.ones(4, 3)
-    assert mean_distance(same, [same, same], same).isfinite()
+    assert mean_distance(same, same, same).isfinite()
     assert visibility(same, same) == 0.5
 
 
@@ -68,24 +68,23 @@ def test_values_of_points_on_a_line(share, ratio, expected):
     mixed = torch.cat([points(0.0, count - anomalies), points(1.0, anomalies)])
     augmented = int(ratio * count)
     found = [
-        mean_distance(normal, [points(1.0, augmented)], mixed),
-        mean_distance(normal, [points(1.0, augmented)], normal),
-        mean_distance(normal, [points(0.0, augmented)], mixed),
-        mean_distance(normal, [points(-1.0, augmented)], mixed),
+        mean_distance(normal, points(1.0, augmented), mixed),
+        mean_distance(normal, points(1.0, augmented), normal),
+        mean_distance(normal, points(0.0, augmented), mixed),
+        mean_distance(normal, points(-1.0, augmented), mixed),
     ]
     assert [round(float(loss), 3) for loss in found] == pytest.approx(expected, abs=5e-4)
 
 
-def test_each_unlabelled_image_meets_its_nearest_set():
-    train, first, second, unlabeled = (one.numpy() for one in rand_embeddings(5, 3, 4, 6))
-    together = np.concatenate([train, first, second, unlabeled])
+def test_distance_is_that_of_the_definition():
+    train, augmented, unlabeled = (one.numpy() for one in rand_embeddings(5, 4, 6))
+    together = np.concatenate([train, augmented, unlabeled])
     scale = np.sqrt(((together - together.mean(axis=0)) ** 2).sum(axis=1).mean())
     expected = 0
     for point in unlabeled:
-        to_train, *to_sets = (np.linalg.norm(point - one.mean(axis=0)) for one in (train, first, second))
-        expected += (to_train + min(to_sets)) / 2 / scale / len(unlabeled)
-    sets = [torch.from_numpy(one) for one in (first, second)]
-    found = mean_distance(torch.from_numpy(train), sets, torch.from_numpy(unlabeled))
+        to_train, to_augmented = (np.linalg.norm(point - one.mean(axis=0)) for one in (train, augmented))
+        expected += (to_train + to_augmented) / 2 / scale / len(unlabeled)
+    found = mean_distance(*(torch.from_numpy(one) for one in (train, augmented, unlabeled)))
     assert float(found) == pytest.approx(expected)
 
 

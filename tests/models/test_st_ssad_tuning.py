@@ -64,8 +64,17 @@ def test_the_size_of_the_defects_is_found(side):
     mixed = torch.cat([noise(20, 1), defect(noise(20, 2))[0]])
     found = choose(pixels, {"patch": squares(20, 14, 8, 4)}, [noise(30, 0)], [mixed])
     assert found.pastes == {"patch": squares(side)[0]}
-    assert found.distance < found.given
+    assert found.distance["patch"] < found.given["patch"]
     assert found.visible == {"patch": 4}
+
+
+def test_each_view_is_chosen_for_by_itself():
+    """Kinds of pastes that were normalised together would make one of them go as far as it can."""
+    (defect,) = squares(8)
+    mixed = torch.cat([noise(20, 1), defect(noise(20, 2))[0]])
+    candidates = {"patch": squares(14, 8, 30), "scar": squares(20, 29, 8)}
+    found = choose(pixels, candidates, [noise(30, 0)], [mixed])
+    assert found.pastes == {"patch": defect, "scar": defect}
 
 
 def test_sound_images_change_nothing():
@@ -79,7 +88,7 @@ def test_images_are_compared_in_the_light_that_they_are_scored_in():
     mixed = noise(40, 1)
     for equal in (True, False):
         given = (pixels, {"patch": squares(20)}, [noise(30, 0)])
-        usual, darker = (choose(*given, [images], 0, equal).distance for images in (mixed, mixed / 2))
+        usual, darker = (choose(*given, [images], 0, equal).distance["patch"] for images in (mixed, mixed / 2))
         assert (darker < 1.01 * usual) == equal
         assert darker >= 0.99 * usual
 

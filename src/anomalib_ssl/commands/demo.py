@@ -28,8 +28,8 @@ def demo(
 ) -> None:
     """Draw images of a surface and its defects, train CutPaste on the sound ones, and test it on both.
 
-    Nothing is downloaded. The defaults take a few minutes on two slow CPU cores; more updates and larger images find
-    more defects.
+    Nothing is downloaded. The defaults take ten minutes to half an hour on two slow CPU cores, ``--updates 60`` a
+    fifth of it; more updates and larger images find more defects.
 
     Args:
         surface: What to draw: fabric, leather, metal, tile or wood.

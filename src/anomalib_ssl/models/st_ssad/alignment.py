@@ -8,8 +8,6 @@ The text of the paper was not available. What is used are quotations and descrip
 https://arxiv.org/abs/2404.02865).
 """
 
-from collections.abc import Sequence
-
 import torch
 
 
@@ -32,16 +30,15 @@ def normalize_embeddings(*embeddings: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return (centred * scale).split([len(one) for one in embeddings])
 
 
-def mean_distance(train: torch.Tensor, augmented: Sequence[torch.Tensor], unlabeled: torch.Tensor) -> torch.Tensor:
-    """Mean distance of unlabelled embeddings to the mean normal one and to the nearest mean of a set of augmented ones.
+def mean_distance(train: torch.Tensor, augmented: torch.Tensor, unlabeled: torch.Tensor) -> torch.Tensor:
+    """Mean distance of unlabelled embeddings to the mean normal one and to the mean augmented one.
 
-    With one set that is equation 3 of the paper, as the reviews describe it; that the distance is Euclidean, not
-    squared, and the factor of one half are in TSAP's code only. Several sets, for defects of several kinds, are this
-    package's addition. All embeddings are normalised together first.
+    Equation 3 of the paper, as the reviews describe it; that the distance is Euclidean, not squared, and the factor of
+    one half are in TSAP's code only. All embeddings are normalised together first.
 
     Args:
         train: Embeddings of normal images, (N, D).
-        augmented: Embeddings of images with one paste, for each kind of paste, (M_k, D).
+        augmented: Embeddings of images with pastes, (M, D).
         unlabeled: Embeddings of unlabelled images, (K, D).
 
     Returns:
@@ -50,14 +47,12 @@ def mean_distance(train: torch.Tensor, augmented: Sequence[torch.Tensor], unlabe
     Example:
         >>> import torch
         >>> normal, defective = torch.zeros(2, 1), torch.ones(2, 1)
-        >>> float(mean_distance(normal, [defective], torch.cat([normal, defective])))
+        >>> float(mean_distance(normal, defective, torch.cat([normal, defective])))
         1.0
     """
-    train, unlabeled, *sets = normalize_embeddings(train, unlabeled, *augmented)
-    centers = torch.stack([one.mean(dim=0) for one in sets])
-    to_train = (unlabeled - train.mean(dim=0)).norm(dim=1)
-    to_nearest = torch.cdist(unlabeled, centers).amin(dim=1)
-    return 0.5 * (to_train.mean() + to_nearest.mean())
+    train, augmented, unlabeled = normalize_embeddings(train, augmented, unlabeled)
+    centers = torch.stack([train.mean(dim=0), augmented.mean(dim=0)])
+    return torch.cdist(unlabeled, centers).mean()
 
 
 def visibility(train: torch.Tensor, augmented: torch.Tensor) -> torch.Tensor:

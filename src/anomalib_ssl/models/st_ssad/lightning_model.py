@@ -119,7 +119,7 @@ class STSSAD(CutPaste, AnomalibModule):
         # Processes on different machines may round differently; the first one decides.
         pastes: dict[str, Any] = self.trainer.strategy.broadcast(choice.pastes)
         self.transductive = unlabeled.transductive
-        logger.info("Mean distance %.4f, that of the given pastes %.4f.", choice.distance, choice.given)
+        logger.info("Mean distances %s, those of the given pastes %s.", choice.distance, choice.given)
         if pastes == self._pastes():
             logger.warning("The unlabelled images speak for no other pastes: the given ones stay, as of CutPaste.")
         self.views = replace(self.views, **pastes)

@@ -4,7 +4,6 @@
 """Which settings of the pastes unlabelled images speak for, in an embedding that stands still."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -25,14 +24,14 @@ class Choice(NamedTuple):
 
     Attributes:
         pastes: The settings, by the name of the view.
-        distance: Their mean distance; smaller is better.
-        given: That of the pastes that were given.
-        visible: Number of settings that are visible, by the name of the view.
+        distance: Their mean distances, likewise; smaller is better.
+        given: Those of the pastes that were given.
+        visible: Numbers of settings that are visible.
     """
 
     pastes: dict[str, Augmentation]
-    distance: float
-    given: float
+    distance: dict[str, float]
+    given: dict[str, float]
     visible: dict[str, int]
 
 
@@ -47,12 +46,13 @@ def choose(
 ) -> Choice:
     """Choose for each view the setting with which normal and augmented images are best aligned with unlabelled ones.
 
-    All combinations of the views' settings are compared by their
-    :func:`~anomalib_ssl.models.st_ssad.alignment.mean_distance`, without those settings that by their
-    :func:`~anomalib_ssl.models.st_ssad.alignment.visibility` cannot be seen: a paste that changes nothing lies where
-    most unlabelled images do. A setting is changed only where normal images in place of the unlabelled ones would not
-    choose the same: else the criterion speaks, not the images, as was measured (docs/results/st_ssad.md). Images are
-    compared at the brightness that they are scored at; all settings meet the same images and random numbers.
+    Each view's settings are compared by their :func:`~anomalib_ssl.models.st_ssad.alignment.mean_distance`, without
+    those that by their :func:`~anomalib_ssl.models.st_ssad.alignment.visibility` cannot be seen: a paste that changes
+    nothing lies where most unlabelled images do. Views are compared by themselves: of several kinds of pastes that are
+    normalised together, one that goes far makes all distances small. A setting is changed only where normal images in
+    place of the unlabelled ones would not choose the same: else the criterion speaks, not the images, as was measured
+    (docs/results/st_ssad.md). Images are compared at the brightness that they are scored at; all settings meet the same
+    images and random numbers.
 
     Args:
         embed: Makes embeddings (B, D) of images (B, C, H, W).
@@ -70,30 +70,28 @@ def choose(
     exposure.fit(normal if equal_exposure else ())
     train = torch.cat([embed(exposure(images)) for images in normal]).float()
     mixed = torch.cat([embed(exposure(images)) for images in _first(unlabeled)]).float()
-    embedded: dict[str, list[torch.Tensor]] = {}
-    for view, pastes in candidates.items():
-        embedded[view] = []
-        for paste in pastes:
+    pastes, distances, visible = {}, {}, {}
+    for view, settings in candidates.items():
+        embedded = []
+        for paste in settings:
             generator = torch.Generator(train.device).manual_seed(seed)
             # The paste before the exposure: it takes colours as training does.
             made = [embed(exposure(paste(images, generator)[0])) for images in normal]
-            embedded[view].append(torch.cat(made).float())
-    seen = {
-        view: [index for index, one in enumerate(found) if visibility(train, one) >= LEAST_VISIBILITY]
-        for view, found in embedded.items()
-    }
-    combinations = list(product(*(indices or [0] for indices in seen.values())))
-    given = (0,) * len(candidates)
-
-    def distance(combination: tuple[int, ...], unlabeled: torch.Tensor) -> float:
-        sets = [found[index] for found, index in zip(embedded.values(), combination, strict=True)]
-        return float(mean_distance(train, sets, unlabeled))
-
-    best, control = (min(combinations, key=lambda each: distance(each, images)) for images in (mixed, train))
-    best = tuple(0 if index == other else index for index, other in zip(best, control, strict=True))
-    chosen = {view: found[i] for (view, found), i in zip(candidates.items(), best, strict=True)}
-    visible = {view: len(indices) for view, indices in seen.items()}
-    return Choice(chosen, distance(best, mixed), distance(given, mixed), visible)
+            embedded.append(torch.cat(made).float())
+        seen = [index for index, one in enumerate(embedded) if visibility(train, one) >= LEAST_VISIBILITY]
+        best, control = (
+            min(seen or [0], key=[float(mean_distance(train, one, images)) for one in embedded].__getitem__)
+            for images in (mixed, train)
+        )
+        best = 0 if best == control else best
+        pastes[view], visible[view] = settings[best], len(seen)
+        distances[view] = [float(mean_distance(train, embedded[index], mixed)) for index in (best, 0)]
+    return Choice(
+        pastes,
+        {view: chosen for view, (chosen, _) in distances.items()},
+        {view: given for view, (_, given) in distances.items()},
+        visible,
+    )
 
 
 def _first(batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
