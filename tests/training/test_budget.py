@@ -8,6 +8,7 @@ import torch
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.callbacks import Timer
 
 from anomalib_ssl import CutPaste
 from anomalib_ssl.training import budget
@@ -28,14 +29,26 @@ class Recorder(Callback):
         self.validations.append(trainer.global_step)
 
 
-def fit(path, root, model, kind=MVTecAD, **limits):
+class Ticks(Timer):
+    """Each update takes a second."""
+
+    ticks = 0
+
+    def on_train_batch_start(self, *args):
+        self.ticks += 1
+
+    def time_elapsed(self, stage="train"):
+        return self.ticks
+
+
+def fit(path, root, model, kind=MVTecAD, callbacks=(), **limits):
     recorder = Recorder()
     engine = Engine(
         default_root_dir=path,
         accelerator="cpu",
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[recorder],
+        callbacks=[recorder, *callbacks],
         **limits,
     )
     data = kind(root=root, category="plate", train_batch_size=2, eval_batch_size=4, num_workers=0)
@@ -70,6 +83,13 @@ def test_training_ends_at_the_first_limit_and_the_schedule_spans_it(
         assert recorder.rates == pytest.approx(cosine(expected))
     # Far below the budget's sensible interval there is one validation, after the last update.
     assert recorder.validations == ([expected] if expected else [])
+
+
+def test_the_schedule_ends_with_the_time(tmp_path, mvtec_root):
+    recorder, engine = fit(tmp_path, mvtec_root, CutPaste(max_updates=1000, **SMALL), callbacks=[Ticks({"seconds": 6})])
+    assert engine.trainer.global_step == 6
+    assert recorder.rates == pytest.approx(cosine(6), rel=1e-6)
+    assert recorder.validations == [6]
 
 
 def test_validations_are_spread_over_the_budget(tmp_path, mvtec_root, monkeypatch):

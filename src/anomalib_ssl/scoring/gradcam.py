@@ -39,19 +39,7 @@ class GradCam(MapPart):
         super().__init__(source)
         # In a list, so that it stays the scorer's alone: a state dict shall not hold it twice.
         self._density = [density]
-
-    def start(self) -> None:
-        """Forget that there were images."""
-        self.forget()
-        self._seen = 0
-
-    def update(self, evidence: torch.Tensor) -> None:
-        """Count the images: the density is all that is fitted."""
-        self._seen += len(evidence)
-
-    def finish(self) -> None:
-        """Take note that there were images."""
-        self._set_fitted(self._seen)
+        self.learns = False
 
     def forward(self, evidence: torch.Tensor) -> torch.Tensor:
         """Map activations (B, C, h, w) to what of them raises the score, shape (B, 1, h, w)."""

@@ -13,35 +13,41 @@ from anomalib_ssl.scoring.fitted import Fitted
 class MapPart(Fitted):
     """Compares evidence of images, features or errors of every place, with that of normal images.
 
-    It is fitted in one pass: :meth:`start`, :meth:`update` for each batch, :meth:`finish`.
+    Unless it learns nothing, it is fitted in one pass: :meth:`start`, :meth:`update` for each batch, :meth:`finish`.
 
     Args:
         source: Name of the evidence that it looks at, or several joined by ``+``, which come on the grid of the first.
 
     Attributes:
         sigma: Gaussian smoothing of the map in pixels of the image, before it is shown; 0 for none.
+        learns: Whether evidence of normal images changes what it gives, but for a factor.
     """
 
     def __init__(self, source: str) -> None:
         super().__init__()
         self.source = source
         self.sigma = 0.0
+        self.learns = True
 
-    @abstractmethod
     def start(self) -> None:
         """Forget what was fitted."""
+        raise NotImplementedError
 
-    @abstractmethod
     def update(self, evidence: torch.Tensor) -> None:
         """Take evidence (B, C, h, w) of normal images into account."""
+        raise NotImplementedError
 
-    @abstractmethod
     def finish(self) -> None:
         """End what :meth:`start` began.
 
         Raises:
             ValueError: If there were too few images, or values are not finite.
         """
+        raise NotImplementedError
+
+    def learned_nothing(self, count: int) -> None:
+        """Take note that there were normal images, of a part that does not learn."""
+        self._set_fitted(count)
 
     def left_out(self, evidence: torch.Tensor) -> torch.Tensor:
         """Map evidence (B, C, h, w) of training images as if each image had not been fitted to, if that makes much."""

@@ -34,6 +34,7 @@ class Errors(MapPart):
     def __init__(self, source: str, kinds: int = 1) -> None:
         super().__init__(source)
         self.register_buffer("mean", torch.ones(kinds, 1, 1))
+        self.learns = kinds > 1  # what all errors are divided by, standardised scores do not depend on
 
     def forward(self, evidence: torch.Tensor) -> torch.Tensor:
         """Average errors (B, K, H, W) over their kinds: shape (B, 1, H, W).

@@ -169,19 +169,29 @@ class Scorer(Fitted):
         self._set_fitted(count)
 
     def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
-        """Fit parts and density in one pass; give the number of images."""
+        """Fit density and parts that learn in one pass; give the number of images."""
         count, pooled = 0, []
+        learning = {name: part for name, part in zip(self.map_names, self._parts(), strict=True) if part.learns}
+        sources = self._sources([DENSITY] if self.density is not None else [], learning)
         for part in self._parts():
+            part.forget()
+        for part in learning.values():
             part.start()
         for batch in images:
-            evidence = self._evidence(batch, network, self._sources(self.score_names, self.map_names))
-            for part in self._parts():
+            evidence = self._evidence(batch, network, sources)
+            for part in learning.values():
                 part.update(_of(part, evidence))
             if self.density is not None:
                 pooled.append(evidence[POOLED])
             count += len(batch)
+        if count == 0:
+            msg = "Statistics of normal images need clean images, got none."
+            raise ValueError(msg)
         for part in self._parts():
-            part.finish()
+            if part.learns:
+                part.finish()
+            else:
+                part.learned_nothing(count)
         if self.density is not None:
             self.density.fit(pooled)
         return count
@@ -284,7 +294,7 @@ class Scorer(Fitted):
         """Names of the maps that scores and maps are made of."""
         return {*maps, *(name.rsplit("_", 1)[0] for name in scores if name != DENSITY)}
 
-    def _sources(self, scores: Sequence[str], maps: Sequence[str]) -> frozenset[str]:
+    def _sources(self, scores: Iterable[str], maps: Iterable[str]) -> frozenset[str]:
         """Names of the evidence that scores and maps are made of."""
         parts = dict(zip(self.map_names, self._parts(), strict=True))
         pooled = {POOLED} if DENSITY in scores else set()

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 
 from anomalib_ssl.scoring import Fitted
 
@@ -91,6 +92,23 @@ class UpdateBudget(Callback):
 def total_updates(trainer: Trainer) -> int:
     """Number of optimiser updates at which the run ends, from the Trainer's limits as they stand."""
     return int(trainer.estimated_stepping_batches)
+
+
+def expected_updates(trainer: Trainer) -> int:
+    """Number of optimiser updates after which the run will end, as far as can be known by now.
+
+    Where the Trainer was given a ``max_time``, that is what fits into it at the mean rate so far, if it is less than
+    :func:`total_updates`: a schedule over these updates ends with the time. Several processes, whose clocks differ and
+    whose weights must not, go by the latter alone.
+    """
+    total, done = total_updates(trainer), trainer.global_step
+    if done == 0 or trainer.world_size > 1:
+        return total
+    for timer in (callback for callback in trainer.callbacks if isinstance(callback, Timer)):  # type: ignore[attr-defined]
+        passed, left = timer.time_elapsed(), timer.time_remaining()
+        if left is not None and passed > 0:
+            total = min(total, math.ceil(done * (1 + max(left, 0.0) / passed)))
+    return total
 
 
 def _is_dev_run(trainer: Trainer) -> bool:

@@ -100,26 +100,17 @@ class EvaluationMixin(Base):
         finally:
             self.model.train(training)
 
-    def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a validation batch."""
-        del args, kwargs
-        return self._checked_score(batch)
-
-    def test_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a test batch."""
-        del args, kwargs
-        return self._checked_score(batch)
-
-    def predict_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a batch to predict."""
-        del args, kwargs
-        return self._checked_score(batch)
-
     def score_batch(self, batch: Batch) -> Batch:
         """Score a batch, in evaluation mode and full precision."""
         return batch.update(**self.model(batch.image)._asdict())
 
-    def _checked_score(self, batch: Batch) -> Batch:
+    def predict_step(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score a batch to validate, to test or to predict.
+
+        Raises:
+            ValueError: If scores are not finite.
+        """
+        del args, kwargs
         with torch.autocast(self.device.type, enabled=False):
             scored = self.score_batch(batch)
         found = [value for value in (scored.pred_score, scored.anomaly_map) if value is not None]
@@ -127,6 +118,8 @@ class EvaluationMixin(Base):
             msg = f"{type(self).__name__} gives scores that are not finite: its training has diverged. {LOWER_RATE}"
             raise ValueError(msg)
         return scored
+
+    validation_step = test_step = predict_step
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
         """Export to ONNX as anomalib does, also on the way to OpenVINO, of operator set 18 unless told otherwise.

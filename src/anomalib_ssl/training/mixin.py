@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_ssl.checks import check_flag, check_number, check_size, check_whole
-from anomalib_ssl.training.budget import UpdateBudget, total_updates
+from anomalib_ssl.training.budget import UpdateBudget, expected_updates
 from anomalib_ssl.training.evaluation import EvaluationMixin
 from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
@@ -241,14 +241,14 @@ class SelfSupervisedMixin(EvaluationMixin):
     def scheduled(
         self, optimizer: Optimizer, schedule: Callable[..., LambdaLR] = cosine_schedule, **keywords: Any
     ) -> OptimizerLRSchedulerConfig:
-        """Give an optimiser with a schedule over the updates that will really be run, stepped after each.
+        """Give an optimiser with a schedule over the updates that will be run, as :func:`expected_updates` counts.
 
         Args:
             optimizer: The optimiser.
             schedule: A function of :mod:`~anomalib_ssl.training.schedule`; by default the rate falls to zero.
             **keywords: Its further arguments.
         """
-        stepped = schedule(optimizer, partial(total_updates, self.trainer), **keywords)
+        stepped = schedule(optimizer, partial(expected_updates, self.trainer), **keywords)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": stepped, "interval": "step"}}
 
     def held_out_images(self) -> Iterable[torch.Tensor]:
@@ -289,11 +289,6 @@ class SelfSupervisedMixin(EvaluationMixin):
             if reason := misfit(self._origin, self):
                 raise ValueError(reason) from error
             raise
-
-    @property
-    def progress_notes(self) -> Mapping[str, str]:
-        """Words by name that the progress bar shows before the metrics."""
-        return {}
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -64,10 +64,6 @@ class UpdateProgressBar(RichProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave it to the updates to draw: there are only a few of them in an epoch."""
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What is shown beside the bar: the model's own notes before the metrics."""
-        return {**getattr(pl_module, "progress_notes", {}), **super().get_metrics(trainer, pl_module)}
-
     def _get_train_description(self, current_epoch: int) -> str:
         del current_epoch
         return f"{'Updates':{len(self.validation_description)}}"

@@ -65,9 +65,7 @@ class CutPaste(CutPasteTraining, AnomalibModule):
         **training: Any,
     ) -> None:
         super().__init__(**training)
-        self.build(
-            lambda shared: CutPasteModel(**shared, layer=layer, score=score, heat_map=heat_map, image_size=self.size)
-        )
+        self.build(CutPasteModel, layer=layer, score=score, heat_map=heat_map, image_size=self.size)
 
 
 class CutPastePatch(CutPasteTraining, AnomalibModule):
@@ -124,13 +122,11 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
         check_whole("crop_size", crop_size, 1, min(self.size))
         self.cut_crops(RandomCrop(crop_size))
         self.build(
-            lambda shared: CutPastePatchModel(
-                self.size,
-                **shared,
-                window_size=window_size,
-                stride=stride,
-                dense=dense,
-                per_location=per_location,
-                upsample_sigma=upsample_sigma,
-            )
+            CutPastePatchModel,
+            input_size=self.size,
+            window_size=window_size,
+            stride=stride,
+            dense=dense,
+            per_location=per_location,
+            upsample_sigma=upsample_sigma,
         )

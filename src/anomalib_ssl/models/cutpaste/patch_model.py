@@ -4,7 +4,7 @@
 """CutPaste at patch level: a density of the features of every window, and a score for every pixel."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from anomalib.data import InferenceBatch
@@ -47,10 +47,6 @@ class CutPastePatchModel(CutPasteNetwork):
     Args:
         input_size: Height and width of the images in pixels.
         backbone: Name of a timm network with a spatial feature map.
-        pre_trained: Whether the backbone starts from timm's pretrained weights.
-        layer: Feature map that is scored; see :class:`CutPasteNetwork`.
-        num_classes: Number of pretext classes.
-        freeze_batch_norm: Whether the backbone's batch norm keeps its statistics, also in training.
         window_size: Side of a window in pixels.
         stride: Distance between windows in pixels.
         dense: How features of windows are computed. ``windows`` passes each through the network by itself, as the
@@ -58,6 +54,7 @@ class CutPastePatchModel(CutPasteNetwork):
             and averages the features over each window: many times faster, but a window sees its surroundings.
         per_location: Whether each location has a density of its own, for objects that lie alike in every image.
         upsample_sigma: Standard deviation of the upsampling kernel in pixels.
+        **network: Further arguments of :class:`CutPasteNetwork`.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -67,21 +64,18 @@ class CutPastePatchModel(CutPasteNetwork):
         self,
         input_size: tuple[int, int],
         backbone: str = "resnet18",
-        pre_trained: bool = False,
-        layer: str = "pool",
-        num_classes: int = 3,
-        freeze_batch_norm: bool = False,
         window_size: int = 32,
         stride: int = 4,
         dense: Literal["windows", "convolutional"] = "windows",
         per_location: bool = False,
         upsample_sigma: float = 10.0,
+        **network: Any,
     ) -> None:
         check_choice("dense", dense, DENSE)
         check_number("upsample_sigma", upsample_sigma, 1e-3)
         check_whole("stride", stride, 1, window_size)
         grid = grid_size(input_size, window_size, stride)
-        super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)
+        super().__init__(backbone, **network)
         self.window_size = window_size
         self.stride = stride
         self.upsample_sigma = upsample_sigma

@@ -3,6 +3,8 @@
 
 """CutPaste at image level: scores from densities of the features that the network has learned."""
 
+from typing import Any
+
 import torch
 
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
@@ -20,13 +22,10 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
 
     Args:
         backbone: Name of a timm network with a spatial feature map.
-        pre_trained: Whether the backbone starts from timm's pretrained weights.
-        layer: Feature map that is pooled; see :class:`CutPasteNetwork`.
-        num_classes: Number of pretext classes.
-        freeze_batch_norm: Whether the backbone's batch norm keeps its statistics, also in training.
         score: Candidate for scores, or ``auto``.
         heat_map: Candidate for maps, or ``auto``.
         image_size: Height and width in pixels of the images.
+        **network: Further arguments of :class:`CutPasteNetwork`.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -35,15 +34,12 @@ class CutPasteModel(ScoredModel, CutPasteNetwork):
     def __init__(
         self,
         backbone: str = "resnet18",
-        pre_trained: bool = False,
-        layer: str = "pool",
-        num_classes: int = 3,
-        freeze_batch_norm: bool = False,
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
         image_size: tuple[int, int] = (256, 256),
+        **network: Any,
     ) -> None:
-        super().__init__(backbone, pre_trained, layer, num_classes, freeze_batch_norm)
+        super().__init__(backbone, **network)
         self.scorer = feature_scorer(self.backbone, image_size, score, heat_map)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:

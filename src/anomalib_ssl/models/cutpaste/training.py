@@ -3,7 +3,7 @@
 
 """What CutPaste at image level and at patch level share: the pretext task and its training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -110,14 +110,15 @@ class CutPasteTraining(SelfSupervisedMixin):
         """Train on crops of the images instead of shifted ones."""
         self.views = replace(self.views, crop=crop)
 
-    def build(self, network: Callable[[dict[str, Any]], CutPasteNetwork]) -> None:
+    def build(self, network: type[CutPasteNetwork], **own: Any) -> None:
         """Draw the weights of one network, or of several.
 
         Args:
-            network: Makes a network of the arguments that all of them share.
+            network: Class of the network.
+            **own: Its arguments but for those that all kinds share.
         """
         with self.drawing_weights():
-            members = [network(self._network_arguments) for _ in range(self.num_members)]
+            members = [network(**self._network_arguments, **own) for _ in range(self.num_members)]
         self.model: CutPasteNetwork | CutPasteEnsemble = (
             members[0] if self.num_members == 1 else CutPasteEnsemble(members)
         )
