@@ -8,6 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from anomalib_ssl.augmentations import (
+    BlendedPatch,
     ColorJitter,
     CutPaste,
     CutPasteScar,
@@ -98,6 +99,22 @@ def test_gradients_flow(augmentation):
     images = (0.2 + 0.6 * rand_images(2, 3, 9, 9).double()).requires_grad_()
     parameters = augmentation.sample(images.shape, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(lambda x: augmentation.apply(x, parameters)[0], (images,))
+
+
+@pytest.mark.parametrize("blend", ["hard", "soft", "poisson"])
+def test_gradients_flow_through_blended_patches(blend):
+    augmentation = BlendedPatch(blend=blend, height=(0.3, 0.6), width=(0.3, 0.6))
+    images = (0.3 + 0.4 * rand_images(3, 1, 16, 16).double()).requires_grad_()
+    parameters = augmentation.sample(images.shape, generator=torch.Generator().manual_seed(0))
+    direction, weights = rand_images(3, 1, 16, 16, seed=1).double(), rand_images(3, 1, 16, 16, seed=2).double()
+
+    def total(moved):
+        return (weights * augmentation.apply(moved, parameters)[0]).sum()
+
+    total(images).backward()
+    with torch.no_grad():
+        slope = (total(images + 1e-4 * direction) - total(images - 1e-4 * direction)) / 2e-4
+    assert (images.grad * direction).sum() == pytest.approx(float(slope), rel=1e-4)
 
 
 def peak_bytes(function):

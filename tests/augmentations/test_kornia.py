@@ -5,9 +5,18 @@
 
 import pytest
 import torch
-from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
+from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip, VideoSequential
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, KorniaAugmentation, RandomShift
+from anomalib_ssl.augmentations import (
+    ColorJitter,
+    CutPaste,
+    CutPasteScar,
+    KorniaAugmentation,
+    LocalAugmentation,
+    LocalCorruption,
+    RandomCrop,
+    RandomShift,
+)
 
 ALL = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
 
@@ -44,6 +53,20 @@ def test_container_replays_its_parameters(augmentation):
     assert torch.equal(first[1], second[1])
 
 
+@pytest.mark.parametrize(
+    "augmentation", [*ALL, RandomCrop(24), LocalAugmentation(), LocalCorruption(p=1.0)], ids=lambda a: type(a).__name__
+)
+def test_frames_of_a_video_are_augmented_alike(augmentation):
+    images, _ = batch()
+    pipeline = VideoSequential(KorniaAugmentation(augmentation), data_format="BTCHW", same_on_frame=True)
+    torch.manual_seed(0)
+    frames = pipeline(images.unsqueeze(1).expand(-1, 3, -1, -1, -1))
+    for frame in range(1, 3):
+        assert torch.equal(frames[:, frame], frames[:, 0])
+    parameters = {name: value[::3] for name, value in pipeline._params[0].data.items() if value.dim()}
+    torch.testing.assert_close(frames[:, 0], augmentation.apply(images, parameters)[0])
+
+
 def test_mask_follows_through_a_chain():
     images, _ = batch()
     blank = torch.zeros(6, 1, 48, 48)
@@ -77,3 +100,9 @@ def test_boolean_masks():
     carried = augmentation.apply_to_masks(masks.bool(), parameters)
     assert carried.dtype == torch.bool
     assert torch.equal(carried, masks.bool() | augmentation.apply(images, parameters)[1])
+
+
+@pytest.mark.parametrize("other", [CutPaste, "cutpaste", RandomHorizontalFlip()])
+def test_what_is_no_augmentation_is_refused(other):
+    with pytest.raises(TypeError, match="augmentation must be an augmentation of this package"):
+        KorniaAugmentation(other)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Parameters: TypeAlias = dict[str, torch.Tensor]
-"""Everything random about one call: tensors with one row per sample, replayable and storable with ``torch.save``."""
+"""Everything random about one call, replayable and storable with ``torch.save``: tensors with a row for each sample.
+
+What all samples share has one row, or several alike, as Kornia makes them for the frames of a video.
+"""
 
 A = TypeVar("A", bound="DataclassInstance")
 

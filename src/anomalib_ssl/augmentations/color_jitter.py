@@ -86,7 +86,7 @@ def jitter_pixels(pixels: torch.Tensor, parameters: Parameters, inside: torch.Te
     if "order" not in parameters:
         return pixels
     # On the host by design, see sample_color_jitter.
-    names = [OPERATIONS[index] for index in parameters["order"].flatten().tolist()]
+    names = [OPERATIONS[index] for index in parameters["order"][0].tolist()]
     strengths = [(name, parameters[name].to(pixels.device)) for name in names if name in parameters]
     batch, _, length = pixels.shape
     size = max(_CACHED_PIXELS // max(length, 1), 1) if pixels.device.type == "cpu" else batch

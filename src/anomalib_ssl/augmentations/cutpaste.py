@@ -115,7 +115,7 @@ class CutPaste(PasteAugmentation):
     def paste(self, images: torch.Tensor, parameters: Parameters) -> Paste:
         """Work out the pixels to be written: of ``images`` (B, C, H, W) only the patches are read and jittered."""
         # On the host by design: sizes of tensors, known without asking the device.
-        (max_pixels,) = parameters["max_pixels"].flatten().tolist()
+        (max_pixels,) = parameters["max_pixels"][0].tolist()
         patch = {name: parameters[name].to(images.device).unsqueeze(1) for name in _GEOMETRY}
         source, target, inside = _locate(patch, max_pixels, images.shape[-1])
         values = jitter_pixels(gather_pixels(images, source.unsqueeze(1)), parameters, inside)

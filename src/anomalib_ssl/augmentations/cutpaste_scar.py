@@ -166,7 +166,7 @@ class CutPasteScar(PasteAugmentation):
         bilinearly from the pixels of the strip alone.
         """
         # On the host by design: sizes of tensors, known without asking the device.
-        strip_height, strip_width, side = parameters["window"].flatten().tolist()
+        strip_height, strip_width, side = parameters["window"][0].tolist()
         strip = {name: parameters[name].to(images.device).view(-1, 1, 1) for name in _GEOMETRY}
         source, exists = _locate_strip(strip, strip_height, strip_width, *images.shape[-2:])
         target, grid, inside = _locate_scar(strip, strip_height, strip_width, side, *images.shape[-2:])

@@ -23,6 +23,9 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
         p: Probability that a sample is augmented, in [0, 1].
         keepdim: Whether an unbatched input (C, H, W) gives an unbatched output.
 
+    Raises:
+        TypeError: If ``augmentation`` is none of this package.
+
     Example:
         >>> import torch
         >>> from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
@@ -37,6 +40,9 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
     """
 
     def __init__(self, augmentation: Augmentation, p: float = 1.0, keepdim: bool = False) -> None:
+        if not isinstance(augmentation, Augmentation):
+            msg = f"augmentation must be an augmentation of this package, such as CutPaste(), got {augmentation!r}."
+            raise TypeError(msg)
         super().__init__(p=p, p_batch=1.0, same_on_batch=False, keepdim=keepdim)
         self.augmentation = augmentation
 
@@ -53,7 +59,7 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
     ) -> torch.Tensor:
         """Augment images (B, C, H, W)."""
         del flags, transform
-        return self.augmentation.apply(input, params)[0]
+        return self.augmentation.apply(input, _rows(params))[0]
 
     def apply_transform_mask(
         self,
@@ -64,4 +70,9 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
     ) -> torch.Tensor:
         """Carry masks (B, 1, H, W) along."""
         del flags, transform
-        return self.augmentation.apply_to_masks(input, params)
+        return self.augmentation.apply_to_masks(input, _rows(params))
+
+
+def _rows(parameters: Parameters) -> Parameters:
+    """Leave out what Kornia adds that has no row for each sample."""
+    return {name: value for name, value in parameters.items() if isinstance(value, torch.Tensor) and value.dim()}

@@ -24,7 +24,7 @@ def crop_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         Crops (B, C, side, side), of the images' data type and memory format.
     """
     # On the host by design: the size of a tensor, known without asking the device.
-    (side,) = parameters["side"].flatten().tolist()
+    (side,) = parameters["side"][0].tolist()
     top, left = (parameters[name].to(images.device) for name in ("top", "left"))
     pixels = gather_pixels(images, _locate(top, left, side, images.shape[-1]))
     return pixels.view(*images.shape[:2], side, side)

@@ -183,6 +183,8 @@ class BlendedPatch(Augmentation):
                 source = read_between(images.index_select(0, patch["source_image"]), *source_of(patch, *window))
                 changed = result.index_select(0, there)
                 target = to_unit(read_window(changed, *window))
+                if changed.requires_grad:  # what was read must stay as it was for the backward pass
+                    changed = changed.clone()
                 blended = blend_windows(target, source, level, self.blend, self.gradients)
                 write_window(changed, *window, from_unit(blended, images.dtype))
                 result.index_copy_(0, there, changed)

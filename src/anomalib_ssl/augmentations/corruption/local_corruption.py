@@ -262,7 +262,7 @@ def corruption_weights(parameters: Parameters, height: int, width: int) -> torch
     level = in_pixels(region_level(parameters, *displaced_coordinates(field, height, width)))
     # Half of the feathered edge lies outside the outline.
     level = level + (parameters["feather"] / 2).view(-1, 1, 1)
-    smallest, largest = parameters["area"].flatten().tolist()
+    smallest, largest = parameters["area"][0].tolist()
     weights = feathered(fit_area(level, (smallest, largest)), parameters["feather"])
     return weights * parameters["corrupted"].view(-1, 1, 1, 1)
 

@@ -250,7 +250,7 @@ def _on_device(parameters: Parameters, device: torch.device) -> Parameters:
 
 def _sides(parameters: Parameters) -> tuple[int, int]:
     # On the host by design, see LocalAugmentation.sample.
-    height, width = parameters["sides"].flatten().tolist()
+    height, width = parameters["sides"][0].tolist()
     return height, width
 
 
