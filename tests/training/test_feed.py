@@ -91,7 +91,7 @@ def is_full_pass(names):
         (32, v2.CenterCrop(48), 0.5 / 255 + 1e-6),
         # What is not baked in is done to exact images.
         (32, v2.RandomHorizontalFlip(p=1.0), 0.0),
-        (32, v2.Normalize([0.5] * 3, [0.2] * 3), 1e-6),
+        (32, v2.Normalize([0.1] * 3, [1.0] * 3), 1e-6),
         (80, v2.Compose([v2.Resize((80, 80)), v2.RandomInvert(p=1.0)]), 1e-6),
     ],
 )

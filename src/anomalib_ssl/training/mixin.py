@@ -33,7 +33,12 @@ from anomalib_ssl.training.images.memory import check_memory_limits
 from anomalib_ssl.training.origin import ARGUMENTS, MODEL, check_fitted_alike, mark, misfit
 from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
-from anomalib_ssl.training.refusals import check_no_normalize, check_precision, check_sync_batchnorm
+from anomalib_ssl.training.refusals import (
+    check_no_normalize,
+    check_precision,
+    check_sync_batchnorm,
+    check_training_images,
+)
 from anomalib_ssl.training.schedule import cosine_schedule
 from anomalib_ssl.training.scoring_state import ScoringState
 
@@ -109,6 +114,7 @@ class SelfSupervisedMixin(EvaluationMixin):
         if updates_per_epoch is not None:
             check_whole("updates_per_epoch", updates_per_epoch, 1)
         check_number("held_out_share", held_out_share, 0, 0.5)
+        check_flag("in_memory", in_memory)
         check_flag("equal_exposure", equal_exposure)
         if seed is not None:
             check_whole("seed", seed, 0, 2**63 - 1)
@@ -237,6 +243,19 @@ class SelfSupervisedMixin(EvaluationMixin):
         """Train in training mode, also a model that was scored with before: Lightning leaves modes as they are."""
         super().on_train_start()
         self.model.train()
+        self._images_checked = False
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
+        """Refuse images that cannot be scored, before the first update rather than after the last.
+
+        Raises:
+            ValueError: If they are of another size than the model's, or their values are not in [0, 1].
+        """
+        if not self._images_checked:
+            check_training_images(batch.image, self.size)  # type: ignore[arg-type]
+            self._images_checked = True
+        stop: int | None = super().on_train_batch_start(batch, batch_idx)
+        return stop
 
     def scheduled(
         self, optimizer: Optimizer, schedule: Callable[..., LambdaLR] = cosine_schedule, **keywords: Any

@@ -5,11 +5,15 @@
 
 from typing import Any
 
+import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from lightning.pytorch import Trainer
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torchvision.transforms.v2 import Normalize
+
+MARGIN = 0.2
+"""How far values may lie outside of [0, 1]: interpolation can overshoot, and normalisation goes farther."""
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of the Trainer that work: densities and statistics need float32."""
@@ -57,5 +61,30 @@ def check_no_normalize(pre_processor: nn.Module | None) -> None:
         msg = (
             "pre_processor must not contain Normalize: images are augmented in [0, 1] pixel space and normalised "
             f"inside the model. Got {transform}."
+        )
+        raise ValueError(msg)
+
+
+def check_training_images(images: torch.Tensor, size: tuple[int, int]) -> None:
+    """Raise unless training images are what the model was built for.
+
+    Args:
+        images: A batch as it comes to the model, (B, 3, H, W).
+        size: Height and width in pixels that it scores.
+
+    Raises:
+        ValueError: If they are of another size, or their values are not in [0, 1].
+    """
+    if tuple(images.shape[-2:]) != size:
+        msg = (
+            f"image_size must be that of the images, {tuple(images.shape[-2:])} as they come out of the pre_processor, "
+            f"got {size}: give their size, or let the pre_processor resize them."
+        )
+        raise ValueError(msg)
+    low, high = (float(value) for value in images.aminmax())
+    if low < -MARGIN or high > 1 + MARGIN:
+        msg = (
+            f"Training images must have values in [0, 1], got {low:.2f} to {high:.2f}: augmentations of the datamodule "
+            "must not normalise them, for they are augmented in [0, 1] pixel space and normalised inside the model."
         )
         raise ValueError(msg)
