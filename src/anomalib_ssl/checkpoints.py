@@ -12,6 +12,7 @@ from anomalib.models import AnomalibModule
 from anomalib.utils.serialization import anomalib_safe_globals
 
 from anomalib_ssl import register
+from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.scoring import Fitted
 from anomalib_ssl.training.origin import ARGUMENTS, MODEL
 
@@ -87,11 +88,15 @@ def _loaded(kind: Any, path: Path | str, saved: dict[str, Any]) -> Any:
     try:
         # The checkpoint holds the weights: none have to be fetched before.
         own = {name: False for name in ("pre_trained", "pretrained") if saved[ARGUMENTS].get(name)}
-        return kind.load_from_checkpoint(path, map_location=device, **own)
+        loaded = kind.load_from_checkpoint(path, map_location=device, **own)
     except Exception as error:  # whatever a model fails with on what belongs to another one
         reason = str(error).strip().partition("\n")[0]
         msg = f"ckpt_path: '{path}' is no checkpoint of {kind.__name__}: {reason}"
         raise ValueError(msg) from error
+    for part in loaded.modules() if "pre_trained" in own else ():
+        if isinstance(part, Backbone):
+            part.normalize_as_pretrained()
+    return loaded
 
 
 def read_checkpoint(path: Path, kind: type[AnomalibModule] | None = None) -> dict[str, Any]:

@@ -362,3 +362,14 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     for metric in METRICS:
         assert getattr(alone, metric) == pytest.approx(getattr(second, metric), abs=1e-6), metric
     assert any(getattr(alone, metric) != getattr(first, metric) for metric in METRICS)
+
+
+def test_a_data_root_that_is_not_there_is_refused(configuration, tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    missing = tmp_path / "missing"
+    arguments = ["--config", str(config), "--data_root", str(missing), "--output", str(tmp_path / "out")]
+    assert cli.main(["benchmark", *arguments]) == 2
+    assert f"data_root must be a folder that exists, got '{missing}'" in capsys.readouterr().err
+    assert not missing.exists()
+    assert not (tmp_path / "out").exists()

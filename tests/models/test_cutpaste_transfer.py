@@ -14,6 +14,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from anomalib_ssl import CutPaste
+from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.models.cutpaste import CutPasteModel
 from anomalib_ssl.training.schedule import fine_tuning_schedule
 
@@ -204,3 +205,15 @@ def test_resuming_goes_on_in_its_stage(tmp_path, mvtec_root, stop_at):
     assert first.rates + second.rates == pytest.approx(two_cosines(8, 4, 0.001, 0.01))
     frozen = [True] * 4 + [False] * 4
     assert first.changed("backbone") + second.changed("backbone") == [not each for each in frozen]
+
+
+def test_a_loaded_model_normalises_images_as_its_weights_ask_for(tmp_path, mvtec_root, no_download):
+    """Though it is built without fetching them."""
+    model = CutPaste(backbone="test_resnet", pre_trained=True, image_size=32, max_updates=1, visualizer=False)
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
+    engine.fit(model, datamodule=MVTecAD(root=mvtec_root, category="plate", train_batch_size=4, num_workers=0))
+    loaded = load_checkpoint(engine.trainer.checkpoint_callback.best_model_path)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected, found = (one.model.eval().backbone.normalized(images) for one in (model, loaded))
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, CutPasteModel("test_resnet").eval().backbone.normalized(images))

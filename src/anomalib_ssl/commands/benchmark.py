@@ -86,6 +86,7 @@ def benchmark(
 
     Raises:
         FileExistsError: If there are results already and ``resume`` is not set.
+        FileNotFoundError: If there is no such ``data_root``.
         ValueError: If the configuration is wrong, which shows before the first job starts.
     """
     check_whole("throughput_batch_size", throughput_batch_size, 0)
@@ -97,6 +98,11 @@ def benchmark(
     budgets = [minutes] if isinstance(minutes, int | float) else minutes
     for budget in budgets or ():
         check_number("minutes", budget, 0.01)
+    if data_root is not None and not Path(data_root).is_dir():
+        msg = (
+            f"data_root must be a folder that exists, got '{data_root}': data are downloaded to configured roots alone."
+        )
+        raise FileNotFoundError(msg)
     console, store = Console(file=sys.stdout), Store(output)
     if store.table.is_file() and not resume:
         msg = f"'{store.table}' exists: --resume goes on with it, --output starts another one."

@@ -56,6 +56,21 @@ def test_images_are_normalised_inside(layer):
     assert all(name.startswith("network.") for name in backbone.state_dict())
 
 
+def test_images_are_normalised_as_pretrained_weights_ask_for(no_download):
+    for name, mean in (("test_resnet", 0.5), ("resnet18", 0.485)):
+        backbone = Backbone(name, pre_trained=True).eval()
+        assert backbone.pixel_mean.flatten()[0] == pytest.approx(mean)
+        images = torch.full((1, 3, 64, 64), mean)
+        assert backbone.normalized(images)[:, 0].abs().max() < 1e-6
+    assert Backbone("test_resnet").pixel_mean.flatten()[0] == pytest.approx(0.485)
+
+
+@pytest.mark.parametrize("arguments", [{"name": None}, {"name": [1]}, {"pre_trained": "yes"}, {"pre_trained": None}])
+def test_other_types_are_named(arguments):
+    with pytest.raises(TypeError, match=r"(backbone|pre_trained) must be .*, got "):
+        Backbone(**arguments)
+
+
 def test_head_layers():
     head = build_head(96, 3)
     assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "Linear"]

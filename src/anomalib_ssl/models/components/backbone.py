@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from anomalib_ssl.checks import check_choice
+from anomalib_ssl.checks import check_choice, check_flag
 
 LAYERS = ("pool", "level7")
 
@@ -19,13 +19,14 @@ STAGE_REDUCTIONS = (4, 8, 16)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Pixels are normalised by these where no weights say otherwise."""
 
 
 class Backbone(nn.Module):
     """A timm network up to its last feature map, and the feature map to be scored, which may be an earlier one.
 
-    Images come in [0, 1] and are normalised here, by mean and standard deviation of ImageNet's pixels, so that an
-    exported graph is complete.
+    Images come in [0, 1] and are normalised here, so that an exported graph is complete: as pretrained weights ask for,
+    and from scratch by mean and standard deviation of ImageNet's pixels.
 
     Args:
         name: Name of a timm model with a spatial feature map, for example ``resnet18`` or ``efficientnet_b4``.
@@ -42,6 +43,7 @@ class Backbone(nn.Module):
             size, as far as the network has them and can give them.
 
     Raises:
+        TypeError: If an argument is of another type.
         ValueError: If timm has no model of that name, the model has no spatial feature map, or no such layer.
 
     Example:
@@ -56,6 +58,7 @@ class Backbone(nn.Module):
     def __init__(self, name: str = "resnet18", pre_trained: bool = False, layer: str = "pool") -> None:
         super().__init__()
         check_choice("layer", layer, LAYERS)
+        check_flag("pre_trained", pre_trained)
         _check_name(name)
         self.name = name
         self.pre_trained = pre_trained
@@ -76,6 +79,8 @@ class Backbone(nn.Module):
         self.stage_indices = [last[reduction] for reduction in STAGE_REDUCTIONS if reduction in last]
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        if pre_trained:
+            self.normalize_as_pretrained()
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -101,6 +106,12 @@ class Backbone(nn.Module):
         if self.layer == "level7":  # between two of timm's stages
             return _level7(self.network, images), stages
         return scored.permute(0, 3, 1, 2) if self._channels_last_output else scored, stages
+
+    def normalize_as_pretrained(self) -> None:
+        """Normalise images as timm's weights for this network ask for, wherever its weights come from."""
+        config = self.network.pretrained_cfg
+        for pixels, values in ((self.pixel_mean, config["mean"]), (self.pixel_std, config["std"])):
+            pixels.copy_(torch.tensor(values).view(1, 3, 1, 1))
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         """Bring images (B, 3, H, W) from [0, 1] to the range that :attr:`network` is made for."""
@@ -129,6 +140,9 @@ def _level7_features(network: Any, name: str) -> int:
 
 
 def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        msg = f"backbone must be the name of a timm model (see timm.list_models()), got {name!r}."
+        raise TypeError(msg)
     # Names with a prefix such as hf-hub: or a tag such as .ra_in1k are resolved by timm itself.
     if ":" in name or timm.is_model(name.split(".", maxsplit=1)[0]):
         return

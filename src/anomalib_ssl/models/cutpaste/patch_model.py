@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from anomalib.data import InferenceBatch
 
-from anomalib_ssl.checks import check_choice, check_number, check_whole
+from anomalib_ssl.checks import check_choice, check_flag, check_number, check_whole
 from anomalib_ssl.models.components import Backbone, Dilation, dilated, find_dilations
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import (
@@ -73,7 +73,9 @@ class CutPastePatchModel(CutPasteNetwork):
     ) -> None:
         check_choice("dense", dense, DENSE)
         check_number("upsample_sigma", upsample_sigma, 1e-3)
+        check_whole("window_size", window_size, 1)
         check_whole("stride", stride, 1, window_size)
+        check_flag("per_location", per_location)
         grid = grid_size(input_size, window_size, stride)
         super().__init__(backbone, **network)
         self.window_size = window_size
