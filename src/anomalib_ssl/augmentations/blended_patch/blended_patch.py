@@ -42,7 +42,8 @@ class BlendedPatch(Augmentation):
     for textures with mixed gradients. This package's choices: outlines other than rectangles, soft and hard blending,
     the same image as source; that sources lie in the image as a whole, and each patch has one of its own; how mixed
     gradients are mixed; that the object is asked to cover source and target each by itself, where they ask for an
-    overlap of both; that a patch is left out where none of 128 places does; and no ``shrink``.
+    overlap of both; that what is background in source and target stays inside a patch; that a patch is left out where
+    none of 128 places does; and no ``shrink``.
 
     A side is ``low + Gamma(2, 0.1)``, limited to ``high``, as a share of the image's, for height and width alike. The
     patch is then resized by a normal factor of mean 1 and deviation 0.5, limited to ``resize`` and to ``shrink`` times

@@ -33,7 +33,7 @@ def logistic_labels(
         midpoint: Change in grey levels of 0 to 255 that is labelled one half.
 
     Returns:
-        Labels (B, 1, H, W) in [0, 1).
+        Labels (B, 1, H, W) in [0, 1].
 
     Example:
         >>> import torch

@@ -42,9 +42,9 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     much more or less than normal they vary under dropout; by default how unlikely features are at their place, together
     with those of random filters, makes map and score.
 
-    From the paper's abstract: contrast with dynamically weighted local augmentations as negative samples, and
-    uncertainty. By a secondary note on it: ResNet-18 from scratch, SimSiam's losses, three terms with weights of 1, 0.1
-    and 0.5, the four operations and sizes of the rectangle, weights by squared change, distance to the mean maps of
+    From the paper's abstract and keywords: contrast with dynamically weighted local augmentations as negative samples,
+    and uncertainty. By a secondary note on it: ResNet-18 from scratch, SimSiam's losses, three terms with weights of 1,
+    0.1 and 0.5, the four operations and sizes of the rectangle, weights by squared change, distance to the mean maps of
     three stages, dropout, ``alphas`` of 1 and 0.1, SGD with momentum and weight decay. Its text was not available:
     everything else is this package's choice, among it how the weights enter, negatives of places by default, the views,
     place and rate of dropout, ``standardize``, the image's score, the learning rate and the budget.

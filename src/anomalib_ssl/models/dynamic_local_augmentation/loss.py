@@ -105,7 +105,7 @@ def draw_partners(batch_size: int, device: torch.device | str | None = None) -> 
 def global_loss(first: Projection, second: Projection, partners: torch.Tensor) -> torch.Tensor:
     """Symmetric negative cosine of two views, of different images where ``partners`` (B,) says so.
 
-    SimSiam's loss (Chen and He, CVPR 2021, equation 2); positives from other images of the batch, since all are normal,
+    SimSiam's loss (Chen and He, CVPR 2021, equation 4); positives from other images of the batch, since all are normal,
     are reported of this method by a secondary note.
     """
     there = cosine(first.predicted, second.projected.detach()[partners])

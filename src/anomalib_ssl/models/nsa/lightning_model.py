@@ -50,7 +50,9 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
     There the settings of each category are made by hand, ``configs/model/nsa.yaml`` lists them. By default they are
     derived from the training images here, before the first update and without a random number; see
     :func:`~anomalib_ssl.models.nsa.traits.image_traits`. That is this package's choice, and the log says what came of
-    it. The authors' crops are shifts here, and images have one size throughout; they train on crops of 224 pixels.
+    it. Not derived are number and sides of patches and how much of them the object covers, which are those of most
+    categories. The authors' crops are shifts here, and images have one size throughout; they train on crops of 224
+    pixels.
 
     Images must have sides that are multiples of 32. The size of batches is the datamodule's.
 
@@ -58,7 +60,7 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         backbone: Name of a timm network, trained from scratch, whose last feature map is a 32nd of the image in both
             directions.
         max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
-            The authors' epochs are 320 to 3,920 by category, 1,280 for most.
+            The authors' epochs are 320 to 3,920 updates by category, 1,280 for most.
         lr: Learning rate of Adam at the start.
         texture: Whether images show a texture. Derived unless given.
         aligned: Whether objects lie alike in all images. Derived unless given.

@@ -49,7 +49,7 @@ class Task:
             images: Normal images (B, 3, H, W), values in [0, 1].
 
         Returns:
-            Images with defects (B, 3, H, W); boolean masks of the patches, and labels in [0, 1), (B, 1, H, W) each.
+            Images with defects (B, 3, H, W); boolean masks of the patches, and labels in [0, 1], (B, 1, H, W) each.
         """
         images, _ = self.symmetries(images)
         images, _ = SHIFT(images)

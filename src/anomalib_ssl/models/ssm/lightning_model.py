@@ -4,7 +4,7 @@
 """SSM as an anomalib model.
 
 Huang, Xu, Wang, Wang and Zhang, "Self-Supervised Masking for Unsupervised Anomaly Detection and Localization", IEEE
-Transactions on Multimedia 25, 2022, https://arxiv.org/abs/2205.06568.
+Transactions on Multimedia 25, 2023, online 2022, https://arxiv.org/abs/2205.06568.
 """
 
 from collections.abc import Sequence
