@@ -3,6 +3,7 @@
 
 """What is in the wheel and in the sdist."""
 
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -12,13 +13,18 @@ def test_wheel_has_the_package_and_the_startup_files_only(distributions: dict[st
     with zipfile.ZipFile(distributions["wheel"]) as wheel:
         names = wheel.namelist()
         metadata = next(name for name in names if name.endswith("METADATA"))
-        license_expression = next(line for line in wheel.read(metadata).decode().splitlines() if "License-E" in line)
+        text = wheel.read(metadata).decode()
+        license_expression = next(line for line in text.splitlines() if "License-E" in line)
     roots = {name.split("/")[0] for name in names}
     information = metadata.split("/")[0]
     assert roots == {"anomalib_ssl", "anomalib_ssl.pth", "anomalib_ssl.start", information}
     assert "anomalib_ssl/py.typed" in names
     assert f"{information}/licenses/LICENSE" in names
     assert license_expression == "License-Expression: Apache-2.0"
+    # PyPI's page has no repository around it.
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
     files = ("published.yaml", "style.css", "template.html.j2", "template.md.j2")
     data = (*(f"anomalib_ssl/report/{name}" for name in files), "anomalib_ssl/qualification/template.html.j2")
     assert set(data) <= set(names)
