@@ -88,6 +88,19 @@ def test_objects_that_do_not_lie_alike(make):
     assert traits.midpoint <= MOST_IF_UNALIGNED
 
 
+def test_sides_are_those_of_the_object():
+    bars = torch.full((12, 3, SIDE, SIDE), 0.9)
+    bars[..., 24:40, 12:52] = pattern()[..., 24:40, 12:52]
+    traits = image_traits([bars + 0.02 * (rand(12, 3, SIDE, SIDE) - 0.5)])
+    assert traits.aligned
+    assert (traits.height, traits.width) == pytest.approx((16 / SIDE, 40 / SIDE), abs=0.01)
+    # Of objects that lie anyhow the narrow side, here eight pixels.
+    traits = image_traits([turned()])
+    assert traits.height == traits.width == pytest.approx(8 / SIDE, abs=0.03)
+    # Where there is no object, patches may be as large as the authors' largest.
+    assert (image_traits([scene()]).height, image_traits([noise()]).width) == (0.8, 0.8)
+
+
 @pytest.mark.parametrize("contrast", [0.5, 0.05])
 def test_a_surface_has_neither_background_nor_places(contrast):
     traits = image_traits([noise(contrast=contrast)])

@@ -17,6 +17,9 @@ SHIFT = RandomShift(max_shift=3)
 """The authors cut 224 pixels out of the middle 230 of objects, and 256 out of 264 of textures, at random places. Shifts
 leave images at their size, so that they are trained on and scored alike."""
 
+LEAST_SIDE = 0.06
+"""Least side of a patch where it is cut out, as a share of the image's; the authors' for nearly all categories."""
+
 SHRINK = 0.5
 """The authors' limits are of half a side where a patch is cut out, and of the whole one after it was resized."""
 
@@ -90,7 +93,13 @@ def task_of(
         blend = BlendedPatch(patches=4, resize=(0.5, 2.0), gradients="mixed", shrink=SHRINK)
         move = Symmetries(flips=("vertical",))
     else:
-        blend = BlendedPatch(background=traits.background, threshold=traits.threshold, shrink=SHRINK)
+        blend = BlendedPatch(
+            background=traits.background,
+            threshold=traits.threshold,
+            height=(LEAST_SIDE, traits.height),
+            width=(LEAST_SIDE, traits.width),
+            shrink=SHRINK,
+        )
         move = Symmetries(rotation=0.0 if traits.aligned else 5.0)
     return Task(
         from_mapping(move, symmetries or {}, "symmetries"),

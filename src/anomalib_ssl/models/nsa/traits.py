@@ -59,6 +59,10 @@ SATURATION = 7 / 3
 """Steepness times midpoint, as in the authors' pairs (1/3, 7); in their others it is 2 to 3."""
 
 
+SIDES = (0.12, 0.8)
+"""Least and most of the largest side of a patch, as a share of the image's; the authors' for most categories is 0.8."""
+
+
 @dataclass(frozen=True)
 class Traits:
     """Settings of NSA for one product; that they are derived from images, and how, is this package's choice.
@@ -71,6 +75,8 @@ class Traits:
         aligned: Whether the same parts lie at the same places in every image.
         steepness: Slope of soft labels per grey level of 0 to 255.
         midpoint: Change in grey levels of 0 to 255 that is labelled one half.
+        height: Largest height of a patch, as a share of the image's.
+        width: Largest width, likewise.
     """
 
     background: float | None
@@ -79,6 +85,8 @@ class Traits:
     aligned: bool
     steepness: float
     midpoint: float
+    height: float = SIDES[1]
+    width: float = SIDES[1]
 
 
 def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
@@ -91,6 +99,8 @@ def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
     - **Midpoint**: twice the median difference of two images, on the object if there is a background: what is less is
       as usual in good images. Where images do not lie alike, that is a difference of places, and the midpoint is the
       authors' 7 at most.
+    - **Sides**: before a background patches are as high and wide as the object at most, or, where objects do not lie
+      alike, as its narrow side; in the mean of images, of a rectangle whose pixels are spread alike.
 
     Args:
         batches: Clean images, shape (B, C, H, W) each, values in [0, 1], on any device. They are gone through once, of
@@ -116,6 +126,7 @@ def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
     shared = _shared_detail(images)
     aligned = shared > LEAST_SHARED_IF_ALIGNED
     midpoint = _midpoint(images, objects, MIDPOINTS[1] if aligned else MOST_IF_UNALIGNED)
+    height, width = SIDES[1:] * 2 if background is None else _sides(objects, aligned)
     return Traits(
         background=background,
         threshold=threshold,
@@ -123,6 +134,8 @@ def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
         aligned=aligned,
         steepness=SATURATION / midpoint,
         midpoint=midpoint,
+        height=height,
+        width=width,
     )
 
 
@@ -190,3 +203,20 @@ def _midpoint(images: torch.Tensor, objects: torch.Tensor, most: float) -> float
     other = len(images) // 2
     difference = 255 * (images - images.roll(other, dims=0)).abs().mean(dim=1)
     return min(max(2 * float(difference[objects | objects.roll(other, dims=0)].median()), MIDPOINTS[0]), most)
+
+
+def _sides(objects: torch.Tensor, aligned: bool) -> tuple[float, float]:
+    """Height and width of objects (B, H, W), or their narrow side for both where they lie anyhow, within limits."""
+    place = (torch.arange(SIDE) + 0.5) / SIDE
+    share = objects / objects.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    means = torch.stack([share.sum(dim=2) @ place, share.sum(dim=1) @ place], dim=1)
+    squares = torch.stack([share.sum(dim=2) @ place**2, share.sum(dim=1) @ place**2], dim=1)
+    variances, mixed = squares - means**2, torch.einsum("bhw,h,w->b", share, place, place) - means.prod(dim=1)
+    if not aligned:
+        # The smaller eigenvalue of each covariance.
+        high, wide = variances.unbind(dim=1)
+        narrow = (high + wide) / 2 - (((high - wide) / 2).square() + mixed**2).sqrt()
+        variances = narrow.unsqueeze(1).expand(-1, 2)
+    # A side of a rectangle is the square root of twelve times its variance.
+    height, width = (12 * variances.clamp(min=0)).sqrt().mean(dim=0).clamp(*SIDES).tolist()
+    return height, width
