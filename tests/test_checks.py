@@ -19,6 +19,7 @@ from anomalib_ssl.checks import (
     check_number,
     check_output,
     check_range,
+    check_sides,
     check_size,
     check_whole,
     check_whole_range,
@@ -110,6 +111,15 @@ def test_sizes_of_other_types_are_named(value):
 def test_sizes_of_other_lengths_or_without_pixels_are_named(value):
     with pytest.raises(ValueError, match=r"image_size must be a whole number of pixels or a pair .*got"):
         check_size("image_size", value)
+
+
+def test_sides_that_are_multiples():
+    check_sides("images", (64, 32), 32)
+    check_sides("images", torch.Size([8, 24]), 8)
+    for size in ((64, 40), (40, 64), (0, 32), (16, 32)):
+        with pytest.raises(ValueError, match=r"images must have sides that are multiples of 32 pixels, got") as error:
+            check_sides("images", size, 32)
+        assert str(size) in str(error.value)
 
 
 @pytest.mark.parametrize("value", ["c", 1, None, ["a"], {}])

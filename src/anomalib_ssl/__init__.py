@@ -44,26 +44,16 @@ __all__ = [
     "register",
 ]
 
-_LAZY = {
-    "AutoencoderProjection": "anomalib_ssl.models",
-    "CutPaste": "anomalib_ssl.models",
-    "CutPastePatch": "anomalib_ssl.models",
-    "DynamicLocalAugmentation": "anomalib_ssl.models",
-    "NSA": "anomalib_ssl.models",
-    "SSM": "anomalib_ssl.models",
-    "STSSAD": "anomalib_ssl.models",
-    "register": "anomalib_ssl.registration",
-}
-
 
 def __getattr__(name: str) -> object:
     """Import a public name the first time it is asked for (PEP 562)."""
-    if name not in _LAZY:
+    if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
     from importlib import import_module  # noqa: PLC0415  # not needed, so not paid for, at the start of Python
 
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    module = "registration" if name == "register" else "models"
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return value
 
 

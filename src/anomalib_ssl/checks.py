@@ -143,6 +143,22 @@ def check_size(name: str, value: Any) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
+def check_sides(name: str, size: tuple[int, int], multiple: int) -> None:
+    """Raise unless both sides are positive multiples of ``multiple``, by which a network reduces and enlarges images.
+
+    Args:
+        name: Name of the argument.
+        size: Height and width in pixels.
+        multiple: What they must be multiples of.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    if any(side < multiple or side % multiple for side in size):
+        msg = f"{name} must have sides that are multiples of {multiple} pixels, got {tuple(size)}."
+        raise ValueError(msg)
+
+
 def check_output(name: str, path: Path | str, suffixes: Sequence[str] = ()) -> None:
     """Raise unless a file or folder can be written, before anything is computed that would be lost.
 

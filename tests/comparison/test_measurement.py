@@ -38,7 +38,7 @@ def measured(monkeypatch, sleeper, count):
     """Measure on a clock that only the model moves."""
     monkeypatch.setattr(measurement, "time", SimpleNamespace(perf_counter=lambda: sleeper.now))
     wrapper = nn.Module()
-    wrapper.model = sleeper
+    wrapper.model, wrapper.device = sleeper, torch.device("cpu")
     return throughput(wrapper, torch.zeros(count, 3, 2, 2))
 
 

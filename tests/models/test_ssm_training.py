@@ -141,8 +141,11 @@ def test_size_follows_the_pre_processor():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"image_size": 36, "widths": (4, 8, 8)}, "image_size must be a multiple of 8"),
-        ({"image_size": 40, "widths": (4, 8, 8, 8, 8), "cell_sizes": (64,)}, "image_size must be a multiple of 16"),
+        ({"image_size": 36, "widths": (4, 8, 8)}, "image_size must have sides that are multiples of 8 "),
+        (
+            {"image_size": 40, "widths": (4, 8, 8, 8, 8), "cell_sizes": (64,)},
+            "image_size must have sides that are multiples of 16 ",
+        ),
         ({"cell_sizes": (40,)}, "cell_sizes"),
         ({"cell_sizes": (1,)}, "cell_sizes"),
         ({"cell_sizes": (256,)}, "num_masks"),

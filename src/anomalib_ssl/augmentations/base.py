@@ -4,7 +4,7 @@
 """The contract that every augmentation of this package keeps."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -130,6 +130,23 @@ def scaled_pixels(pixels: int, shape: tuple[int, ...] | torch.Size, reference_si
         The rounded size.
     """
     return pixels if reference_size is None else round(pixels * min(shape[-2:]) / reference_size)
+
+
+def on_device(parameters: Parameters, device: torch.device, host: Collection[str]) -> Parameters:
+    """Move parameters to where the images are; Kornia's own, which are not all tensors, are left out.
+
+    Args:
+        parameters: What was sampled, and what Kornia has added.
+        device: Where the images are.
+        host: Names of parameters that stay where they are.
+    """
+    # Only copies to an accelerator may be read before the host knows that they are done.
+    asynchronous = device.type != "cpu"
+    return {
+        name: value if name in host else value.to(device, non_blocking=asynchronous)
+        for name, value in parameters.items()
+        if isinstance(value, torch.Tensor)
+    }
 
 
 def from_mapping(kind: type[A] | A, value: A | Mapping[str, Any], name: str) -> A:

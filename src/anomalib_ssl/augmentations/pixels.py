@@ -34,6 +34,21 @@ def gather_pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return images.flatten(2).gather(2, index.expand(-1, channels, -1))
 
 
+def read_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Read a window of each image: all of one size, each at its own place.
+
+    Args:
+        images: Shape (B, C, H, W).
+        rows: Rows of the pixels, shape (B, h).
+        columns: Their columns, (B, w).
+
+    Returns:
+        Pixels (B, C, h, w), channels last in memory where the images are.
+    """
+    index = window_index(rows, columns, images.shape[-1])
+    return gather_pixels(images, index).unflatten(2, (rows.shape[1], columns.shape[1]))
+
+
 def is_channels_last(images: torch.Tensor) -> bool:
     """Whether images (B, C, H, W) have their channels last in memory, and not only formally so."""
     return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()

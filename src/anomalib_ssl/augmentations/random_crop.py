@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels, window_index
+from anomalib_ssl.augmentations.pixels import full_masks, read_window
 from anomalib_ssl.augmentations.sampling import integers
 from anomalib_ssl.checks import check_whole
 
@@ -25,15 +25,9 @@ def crop_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
     """
     # On the host by design: the size of a tensor, known without asking the device.
     (side,) = parameters["side"][0].tolist()
-    top, left = (parameters[name].to(images.device) for name in ("top", "left"))
-    pixels = gather_pixels(images, _locate(top, left, side, images.shape[-1]))
-    return pixels.view(*images.shape[:2], side, side)
-
-
-def _locate(top: torch.Tensor, left: torch.Tensor, side: int, image_width: int) -> torch.Tensor:
-    position = torch.arange(side, device=top.device)
-    rows, cols = top.unsqueeze(1) + position, left.unsqueeze(1) + position
-    return window_index(rows, cols, image_width)
+    top, left = (parameters[name].to(images.device).unsqueeze(1) for name in ("top", "left"))
+    position = torch.arange(side, device=images.device)
+    return read_window(images, top + position, left + position)
 
 
 @dataclass(frozen=True)

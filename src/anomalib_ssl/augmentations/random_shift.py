@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
-from anomalib_ssl.augmentations.pixels import full_masks, gather_pixels, window_index
+from anomalib_ssl.augmentations.pixels import full_masks, read_window
 from anomalib_ssl.augmentations.sampling import integers
 from anomalib_ssl.checks import check_number, check_whole
 
@@ -28,13 +28,8 @@ def shift_images(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
     if "shift_y" not in parameters:
         return images
     shift_y, shift_x = (parameters[name].to(images.device) for name in ("shift_y", "shift_x"))
-    index = _locate(shift_y, shift_x, *images.shape[-2:])
-    return gather_pixels(images, index).view(images.shape)
-
-
-def _locate(shift_y: torch.Tensor, shift_x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    rows, cols = _reflect(shift_y, height), _reflect(shift_x, width)
-    return window_index(rows, cols, width)
+    height, width = images.shape[-2:]
+    return read_window(images, _reflect(shift_y, height), _reflect(shift_x, width))
 
 
 def _reflect(shift: torch.Tensor, size: int) -> torch.Tensor:

@@ -34,14 +34,13 @@ def throughput(model: AnomalibModule, images: torch.Tensor) -> dict[int, float]:
         Images per second by batch size.
     """
     model.eval()
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    images = images.to(device)
+    images = images.to(model.device)
     measured: dict[int, float] = {}
     for size in sorted({1, len(images)}):
         if size > 1 and size / measured[1] > LIMIT:
             break
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            measured[size] = size / _seconds(lambda batch=images[:size]: model.model(batch), device)  # type: ignore[misc]
+        with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
+            measured[size] = size / _seconds(lambda batch=images[:size]: model.model(batch), model.device)  # type: ignore[misc]
     return measured
 
 
@@ -56,9 +55,8 @@ def test_images(model: AnomalibModule, datamodule: AnomalibDataModule, count: in
     data = datamodule.test_data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     images: list[Any] = [data[order[index % len(order)]].image for index in range(count)]
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        prepared = [image.unsqueeze(0).to(device) for image in images]
+        prepared = [image.unsqueeze(0).to(model.device) for image in images]
         if model.pre_processor is not None:
             prepared = [model.pre_processor(image) for image in prepared]
     return torch.cat(prepared)

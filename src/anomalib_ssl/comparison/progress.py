@@ -35,14 +35,16 @@ class Progress:
     Args:
         store: Folder of the benchmark.
         jobs: Names of the jobs to run, with the models they are of.
-        parallel: How many run at once.
         skipped: Number of jobs that were done before.
+
+    Attributes:
+        parallel: How many run at once.
     """
 
-    def __init__(self, store: Store, jobs: Mapping[str, str], parallel: int = 1, skipped: int = 0) -> None:
+    def __init__(self, store: Store, jobs: Mapping[str, str], skipped: int = 0) -> None:
         self.store = store
         self.jobs = jobs
-        self.parallel = parallel
+        self.parallel = 1
         self.skipped = skipped
         self.began = time.time()
 

@@ -35,7 +35,7 @@ def quiet(log: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _only(handler: logging.Handler) -> Iterator[None]:
     """Let all loggers log to one handler alone, then put theirs back."""
-    loggers = [logging.getLogger(), *(item for item in logging.root.manager.loggerDict.values() if _is_logger(item))]
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
     before = [(logger, list(logger.handlers)) for logger in loggers if isinstance(logger, logging.Logger)]
     for logger, _ in before:
         logger.handlers = []
@@ -49,7 +49,3 @@ def _only(handler: logging.Handler) -> Iterator[None]:
     finally:
         for logger, handlers in before:
             logger.handlers = handlers
-
-
-def _is_logger(item: object) -> bool:
-    return isinstance(item, logging.Logger)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,7 +172,8 @@ class Store:
     def append(self, row: Row) -> None:
         """Add a line to the table."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.table) as file:
+        lock = self.table.with_name(f".{self.table.name}.lock")
+        with FileLock(lock), self.table.open("a+b") as file:
             file.seek(0)
             content = file.read()
             end = b""
@@ -218,10 +219,3 @@ def _line(cells: Any) -> bytes:
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerow([" ".join(str(cell).splitlines()) for cell in cells])
     return buffer.getvalue().encode()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for appending while no other process does."""
-    with FileLock(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
-        yield file

@@ -12,8 +12,8 @@ from anomalib_ssl.comparison.row import Row
 
 logger = logging.getLogger(__name__)
 
-MakeRow = Callable[[Mapping[str, str], int], Row]
-"""Makes a row of the cells of a line, by column, and its number; a ValueError says what is wrong with them."""
+MakeRow = Callable[[Mapping[str, str]], Row]
+"""Makes a row of the cells of a line, by column; a ValueError says what is wrong with them."""
 
 
 def read_header(path: Path) -> list[str]:
@@ -25,7 +25,7 @@ def read_header(path: Path) -> list[str]:
     return next(_lines(path), (1, []))[1]
 
 
-def read_rows(path: Path, make: MakeRow = lambda cells, _: Row.from_cells(cells)) -> Iterator[Row]:
+def read_rows(path: Path, make: MakeRow = Row.from_cells) -> Iterator[Row]:
     """Read a table in the order of its lines; what is no row is left out with a warning that names it.
 
     Args:
@@ -51,7 +51,7 @@ def _made(cells: list[str], columns: list[str], number: int, make: MakeRow, path
         if any("\N{REPLACEMENT CHARACTER}" in cell for cell in cells):
             msg = "it is not in UTF-8."
             raise ValueError(msg)  # noqa: TRY301
-        return make(dict(zip(columns, cells, strict=True)), number)
+        return make(dict(zip(columns, cells, strict=True)))
     except ValueError as error:
         logger.warning("%s, line %d is left out: %s", path, number, error)
         return None

@@ -82,9 +82,9 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
 def _maker(path: Path) -> MakeRow:
     columns = set(read_header(path))
     if {"job", "status", "model"} <= columns:
-        return lambda cells, _: _checked(cells)
+        return _checked
     if {"model.class_path", "data.class_path", "seed"} <= columns:
-        return lambda cells, _: _checked(_stock(cells))
+        return lambda cells: _checked(_stock(cells))
     msg = f"results: '{path}' is neither a table of 'anomalib-ssl benchmark' nor one of 'anomalib benchmark'."
     raise ValueError(msg)
 

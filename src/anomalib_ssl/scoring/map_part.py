@@ -50,7 +50,10 @@ class MapPart(Fitted):
         self._set_fitted(count)
 
     def left_out(self, evidence: torch.Tensor) -> torch.Tensor:
-        """Map evidence (B, C, h, w) of training images as if each image had not been fitted to, if that makes much."""
+        """Map evidence (B, C, h, w) of training images as if each image had not been fitted to, shape (B, 1, h, w).
+
+        A part for which that makes no difference gives what :meth:`forward` does.
+        """
         return self(evidence)
 
     @abstractmethod

@@ -19,7 +19,11 @@ def seed_step(purpose: Literal["draw", "update"], *numbers: int) -> None:
         purpose: What the random numbers are for.
         *numbers: What tells the step from all others, first the seed of the run. At least 0 each.
     """
+    torch.manual_seed(hashed(PURPOSES.index(purpose), *numbers) % 2**63)
+
+
+def hashed(*numbers: int) -> int:
+    """Make one seed, in [0, 2**64), of numbers that are at least 0 each."""
     # Hashing keeps neighbouring numbers apart, which their sum would not.
-    sequence = np.random.SeedSequence((PURPOSES.index(purpose), *numbers))
-    (state,) = sequence.generate_state(1, np.uint64)
-    torch.manual_seed(int(state) % 2**63)
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return int(state)

@@ -13,9 +13,9 @@ from anomalib_ssl.augmentations.blended_patch.blending import BLENDS, GRADIENTS,
 from anomalib_ssl.augmentations.blended_patch.geometry import by_size, patches_of, place, source_of, window_of
 from anomalib_ssl.augmentations.blended_patch.objects import area_sums, object_masks
 from anomalib_ssl.augmentations.blended_patch.outlines import OUTLINES, outline_level
-from anomalib_ssl.augmentations.blended_patch.windows import read_between, read_window, write_window
+from anomalib_ssl.augmentations.blended_patch.windows import read_between, write_window
 from anomalib_ssl.augmentations.corruption.shapes import sample_waves
-from anomalib_ssl.augmentations.pixels import from_unit, full_masks, to_unit, writable_copy
+from anomalib_ssl.augmentations.pixels import from_unit, full_masks, read_window, to_unit, writable_copy
 from anomalib_ssl.augmentations.sampling import host_generator, integers, uniform
 from anomalib_ssl.checks import check_choice, check_choices, check_number, check_range, check_whole
 

@@ -5,27 +5,19 @@
 
 import torch
 
-from anomalib_ssl.augmentations.pixels import gather_pixels, to_unit, window_index
+from anomalib_ssl.augmentations.pixels import read_window, to_unit, window_index
 
 
-def read_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Read a window of each image.
+def write_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> None:
+    """Write a window of each image, in place.
 
     Args:
         images: Shape (R, C, H, W).
         rows: Rows of the pixels, shape (R, h).
         columns: Their columns, (R, w).
-
-    Returns:
-        Pixels (R, C, h, w).
+        values: New pixels, shape (R, C, h, w).
     """
-    index = _index(images, rows, columns)
-    return gather_pixels(images, index).unflatten(2, (rows.shape[1], columns.shape[1]))
-
-
-def write_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> None:
-    """Write a window (R, C, h, w) into each image (R, C, H, W), in place; arguments as of :func:`read_window`."""
-    index = _index(images, rows, columns).expand(-1, images.shape[1], -1)
+    index = window_index(rows, columns, images.shape[3]).expand(-1, images.shape[1], -1)
     images.view(*images.shape[:2], -1).scatter_(2, index, values.flatten(2))
 
 
@@ -53,8 +45,3 @@ def read_between(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 
     above, below = along(upper), along(lower)
     return above.lerp(below, down.to(above.dtype))
-
-
-def _index(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Positions (R, 1, h * w) in the flattened images."""
-    return window_index(rows, columns, images.shape[3])

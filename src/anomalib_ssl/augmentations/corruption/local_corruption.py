@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from anomalib_ssl.augmentations.base import Augmentation, Parameters
+from anomalib_ssl.augmentations.base import Augmentation, Parameters, on_device
 from anomalib_ssl.augmentations.corruption.blending import blend
 from anomalib_ssl.augmentations.corruption.fields import displaced_coordinates, sample_displacement
 from anomalib_ssl.augmentations.corruption.fills import (
@@ -199,7 +199,7 @@ class LocalCorruption(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Corrupt ``images`` (B, C, H, W); the masks (B, 1, H, W) show the corrupted pixels."""
-        parameters = _on_device(parameters, images.device)
+        parameters = on_device(parameters, images.device, _HOST)
         batch, (height, width) = images.shape[0], images.shape[-2:]
         size = max(_CACHED_PIXELS // (height * width), 1) if images.device.type == "cpu" else batch
         result = torch.empty_like(images)
@@ -218,7 +218,7 @@ class LocalCorruption(Augmentation):
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Add the pixels that :meth:`apply` writes to anomaly masks (B, C, H, W)."""
-        weights = corruption_weights(_on_device(parameters, masks.device), *masks.shape[-2:])
+        weights = corruption_weights(on_device(parameters, masks.device, _HOST), *masks.shape[-2:])
         return masks.maximum((weights > 0).to(masks.dtype))
 
     def _make_fills(self, images: torch.Tensor, parameters: Parameters, block: slice) -> torch.Tensor:
@@ -273,14 +273,3 @@ def _draw_fills(weights: Mapping[str, float], batch: int, host: torch.Generator 
     # The last bound is left out: whatever exceeds the others is of the last fill.
     bounds = torch.tensor(list(weights.values()), device="cpu").cumsum(0)[:-1]
     return numbers[torch.bucketize(uniform(0, 1, batch, "cpu", host), bounds, right=True)]
-
-
-def _on_device(parameters: Parameters, device: torch.device) -> Parameters:
-    """Move parameters to where the images are; Kornia's own, which are not all tensors, are left out."""
-    # Only copies to an accelerator may be read before the host knows that they are done.
-    asynchronous = device.type != "cpu"
-    return {
-        name: value if name in _HOST else value.to(device, non_blocking=asynchronous)
-        for name, value in parameters.items()
-        if isinstance(value, torch.Tensor)
-    }

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
+from anomalib_ssl.augmentations.base import Augmentation, Parameters, on_device, scaled_pixels
 from anomalib_ssl.augmentations.local_augmentation.operations import (
     OPERATIONS,
     apply_operation,
@@ -168,7 +168,7 @@ class LocalAugmentation(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Change ``images`` (B, C, H, W); the masks (B, 1, H, W) show the rectangles that were changed."""
-        parameters = _on_device(parameters, images.device)
+        parameters = on_device(parameters, images.device, _HOST)
         result, masks = writable_copy(images), full_masks(images, False)
         for block, own in self._blocks(images, parameters):
             placed = self._place(images[block], own)
@@ -182,7 +182,7 @@ class LocalAugmentation(Augmentation):
 
     def changes(self, images: torch.Tensor, parameters: Parameters) -> LocalChanges:
         """Work out what each operation makes of the rectangles, without combining or writing anything."""
-        parameters = _on_device(parameters, images.device)
+        parameters = on_device(parameters, images.device, _HOST)
         return self._changes(images, self._place(images, parameters))
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -240,12 +240,6 @@ class LocalAugmentation(Augmentation):
         for start in range(0, len(images), size):
             block = slice(start, start + size)
             yield block, {name: value if name in _HOST else value[block] for name, value in parameters.items()}
-
-
-def _on_device(parameters: Parameters, device: torch.device) -> Parameters:
-    # Kornia adds things of its own.
-    own = {name: value for name, value in parameters.items() if isinstance(value, torch.Tensor)}
-    return {name: value if name in _HOST else value.to(device) for name, value in own.items()}
 
 
 def _sides(parameters: Parameters) -> tuple[int, int]:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from anomalib_ssl.checks import check_whole, check_wholes
+from anomalib_ssl.checks import check_sides, check_whole, check_wholes
+
+STRIDE = 8
+"""What three poolings reduce images by, and what their sides must be multiples of."""
 
 DILATIONS = (1, 2, 4, 8, 16, 32)
 """Dilation rates of the stacked dilated convolutions, where the map is large enough for them."""
@@ -56,7 +59,7 @@ class SDCAutoencoder(nn.Module):
         dilations: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        check_sides("image_size", image_size)
+        check_sides("image_size", image_size, STRIDE)
         check_wholes("widths", widths, 1)
         if len(widths) != 3:
             msg = f"widths must be three numbers of channels, got {tuple(widths)}."
@@ -120,7 +123,7 @@ class SDCAutoencoder(nn.Module):
         Raises:
             ValueError: If a side is no multiple of 8.
         """
-        check_sides("images", (images.shape[-2], images.shape[-1]))
+        check_sides("images", (images.shape[-2], images.shape[-1]), STRIDE)
         stages = []
         for block in self.encoder:
             images = self.pool(block(images))
@@ -174,16 +177,5 @@ def default_dilations(image_size: tuple[int, int]) -> tuple[int, ...]:
     Returns:
         1 to 16 for 256 pixels, 1 to 32 for 512 pixels.
     """
-    longest = max(image_size) // 8
+    longest = max(image_size) // STRIDE
     return tuple(rate for rate in DILATIONS if rate == 1 or rate < longest)
-
-
-def check_sides(name: str, size: tuple[int, int]) -> None:
-    """Raise unless both sides are positive multiples of 8, which three poolings ask for.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    if any(side < 8 or side % 8 for side in size):
-        msg = f"{name} must have sides that are multiples of 8 pixels, got {tuple(size)}."
-        raise ValueError(msg)

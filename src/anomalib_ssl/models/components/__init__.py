@@ -7,6 +7,7 @@ from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.models.components.dilation import Dilation, dilated, find_dilations
 from anomalib_ssl.models.components.feature_scoring import feature_evidence, feature_scorer
 from anomalib_ssl.models.components.head import build_head
+from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.models.components.restoring_model import RestoringModel
 from anomalib_ssl.models.components.scored_model import ScoredModel
 
@@ -20,4 +21,5 @@ __all__ = [
     "feature_evidence",
     "feature_scorer",
     "find_dilations",
+    "probing",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from anomalib_ssl.checks import check_choice, check_flag
+from anomalib_ssl.models.components.probing import probing
 
 LAYERS = ("pool", "level7")
 
@@ -131,12 +132,8 @@ def _level7_features(network: Any, name: str) -> int:
     if not all(hasattr(network, part) for part in ("conv_stem", "bn1", "blocks")) or len(network.blocks) < 6:
         msg = f"layer='level7' needs a network of stages like EfficientNet's, got backbone={name!r}."
         raise ValueError(msg)
-    training = network.training
-    try:
-        with torch.no_grad():
-            return int(_level7(network.eval(), torch.zeros(1, 3, 64, 64)).shape[1])
-    finally:
-        network.train(training)
+    with probing(network):
+        return int(_level7(network, torch.zeros(1, 3, 64, 64)).shape[1])
 
 
 def _check_name(name: str) -> None:
@@ -154,13 +151,9 @@ def _check_name(name: str) -> None:
 
 def _has_channels_last_output(network: Any, name: str, num_features: int) -> bool:
     """Whether the network's feature map is (B, h, w, D) rather than (B, D, h, w), found by running a blank image."""
-    training = network.training
     height, width = network.default_cfg.get("input_size", (3, 224, 224))[-2:]
-    try:
-        with torch.no_grad():
-            shape = network.eval().forward_features(torch.zeros(1, 3, height, width)).shape
-    finally:
-        network.train(training)
+    with probing(network):
+        shape = network.forward_features(torch.zeros(1, 3, height, width)).shape
     if len(shape) == 4 and shape[1] == num_features:
         return False
     if len(shape) == 4 and shape[-1] == num_features:

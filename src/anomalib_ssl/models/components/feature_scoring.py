@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from anomalib_ssl.models.components.backbone import Backbone
+from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, RandomFilters, Scorer, join
 from anomalib_ssl.scoring.maps import SMOOTHING
 from anomalib_ssl.scoring.random_filters import FILTERS, FINE
@@ -78,12 +79,7 @@ def feature_evidence(backbone: Backbone, images: torch.Tensor, names: frozenset[
     return {LAST: last, POOLED: last.mean(dim=(2, 3)), FEATURES: join(stages)}
 
 
-@torch.no_grad()
 def _shape(backbone: Backbone, image_size: tuple[int, int]) -> tuple[int, int, int]:
-    # One by one, because some may be frozen.
-    modes = {module: module.training for module in backbone.modules()}
-    stages = backbone.eval().stages(torch.zeros(1, 3, *image_size))
-    for module, training in modes.items():
-        module.training = training
-    _, channels, height, width = join(stages).shape
+    with probing(backbone):
+        _, channels, height, width = join(backbone.stages(torch.zeros(1, 3, *image_size))).shape
     return channels, height, width

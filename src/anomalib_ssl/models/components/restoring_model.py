@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from anomalib_ssl.models.components.feature_scoring import FEATURES
+from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.models.components.scored_model import ScoredModel
 from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer, join
 
@@ -55,11 +56,8 @@ class RestoringModel(ScoredModel):
             ValueError: If ``score`` or ``heat_map`` is unknown.
         """
         self.errors = RestorationErrors(size)
-        training = self.training
-        self.eval()
-        with torch.no_grad():
+        with probing(self):
             _, channels, height, width = _joined(self.encode(torch.zeros(1, 3, *size))).shape
-        self.train(training)
         kinds = {**dict.fromkeys(own, 1), **ERRORS}
         self.scorer = error_scorer(kinds, size, score, heat_map, DEFAULTS, (FEATURES, (channels, height, width)))
 

@@ -34,7 +34,7 @@ WEIGHT_DECAY: Mapping[str, float] = {"adamw": 1e-4, "sgd": 3e-5}
 class CutPasteTraining(SelfSupervisedMixin):
     """Train one or several networks to tell which paste, if any, was applied to an image.
 
-    The datamodule's ``train_batch_size`` is the number of source images per update; each gives two or three views.
+    The datamodule's ``train_batch_size`` is the number of source images per update; each gives two to four views.
 
     Args:
         backbone: Name of a timm network with a spatial feature map.

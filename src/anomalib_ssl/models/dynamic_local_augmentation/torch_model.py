@@ -11,7 +11,7 @@ from anomalib.data import InferenceBatch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_flag
-from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
+from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer, probing
 from anomalib_ssl.models.components.feature_scoring import DEFAULTS
 from anomalib_ssl.models.dynamic_local_augmentation.deviation import MapDeviation
 from anomalib_ssl.models.dynamic_local_augmentation.encoder import Encoder
@@ -253,12 +253,10 @@ class DynamicLocalAugmentationModel(ScoredModel):
             return {"distance": self.distance}
         return {"distance": self.distance, "uncertainty": self.uncertainty}
 
-    @torch.no_grad()
     def _map_shapes(self, image_size: tuple[int, int]) -> list[tuple[int, int, int]]:
         """Shape (C, h, w) of the maps of the scored stages."""
-        self.encoder.eval()
-        maps = self.encoder.maps(torch.zeros(1, 3, *image_size))
-        self.encoder.train()
+        with probing(self.encoder):
+            maps = self.encoder.maps(torch.zeros(1, 3, *image_size))
         return [(features.shape[1], features.shape[2], features.shape[3]) for features in maps]
 
 

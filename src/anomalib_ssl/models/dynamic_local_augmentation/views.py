@@ -12,7 +12,7 @@ from kornia.filters import gaussian_blur2d
 
 from anomalib_ssl.augmentations import RandomShift, color_jitter, shift_images
 from anomalib_ssl.augmentations.color_jitter import sample_color_jitter
-from anomalib_ssl.augmentations.pixels import gather_pixels, window_index
+from anomalib_ssl.augmentations.pixels import read_window
 from anomalib_ssl.augmentations.sampling import integers, uniform
 from anomalib_ssl.checks import check_number, check_whole
 
@@ -85,7 +85,7 @@ class GlobalViews:
             integers(0, whole - side, (batch, 1), device) + torch.arange(side, device=device)
             for whole, side in zip(images.shape[-2:], size, strict=True)
         )
-        return gather_pixels(images, window_index(rows, cols, images.shape[-1])).reshape(batch, images.shape[1], *size)
+        return read_window(images, rows, cols)
 
 
 def _recolored(images: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_ssl.checks import check_sides
 from anomalib_ssl.models.components.backbone import Backbone
 
 STRIDE = 32
@@ -74,7 +75,7 @@ class NSANetwork(nn.Module):
         Raises:
             ValueError: If a side is no multiple of 32.
         """
-        check_sides("images", (images.shape[-2], images.shape[-1]))
+        check_sides("images", (images.shape[-2], images.shape[-1]), STRIDE)
         return self.decode(self.backbone(images))
 
     def decode(self, features: torch.Tensor) -> torch.Tensor:
@@ -109,17 +110,6 @@ class TransposedBlock(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Enlarge features (B, C, h, w) to (B, outputs, 2 h, 2 w)."""
         return F.relu(self.residual(features) + self.shortcut(features))
-
-
-def check_sides(name: str, size: tuple[int, int]) -> None:
-    """Raise unless both sides are positive multiples of 32, by which the network reduces them and enlarges again.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    if any(side < STRIDE or side % STRIDE for side in size):
-        msg = f"{name} must have sides that are multiples of {STRIDE} pixels, got {tuple(size)}."
-        raise ValueError(msg)
 
 
 def _check_stride(backbone: Backbone) -> None:

@@ -6,9 +6,10 @@
 import torch
 from anomalib.data import InferenceBatch
 
+from anomalib_ssl.checks import check_sides
 from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
 from anomalib_ssl.models.components.feature_scoring import LAST, SHOWN, WITH_FILTERS
-from anomalib_ssl.models.nsa.network import NSANetwork, check_sides
+from anomalib_ssl.models.nsa.network import STRIDE, NSANetwork
 from anomalib_ssl.scoring import Errors, Evidence, Pixels
 from anomalib_ssl.scoring.box_filter import default_box_size
 
@@ -56,7 +57,7 @@ class NSAModel(ScoredModel):
         image_size: tuple[int, int] = (256, 256),
     ) -> None:
         super().__init__()
-        check_sides("image_size", image_size)
+        check_sides("image_size", image_size, STRIDE)
         self.network = NSANetwork(backbone)
         own = {CHANGE: Errors(CHANGE), f"pixels_{CHANGE}": Pixels(CHANGE, image_size, default_box_size(image_size))}
         self.scorer = feature_scorer(self.network.backbone, image_size, score, heat_map, own, DEFAULTS)

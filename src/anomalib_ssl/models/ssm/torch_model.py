@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from anomalib.data import InferenceBatch
 
+from anomalib_ssl.checks import check_sides
 from anomalib_ssl.models.components import RestoringModel
 from anomalib_ssl.models.components.feature_scoring import FEATURES
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
@@ -68,7 +69,8 @@ class SSMModel(RestoringModel):
     ) -> None:
         super().__init__()
         self.network = ConditionalAutoencoder(widths, patch_size)
-        check_sides(size, self.network.stride)
+        # Both are powers of two. The pyramid of gradients halves images three times, whatever the network does.
+        check_sides("image_size", size, max(self.network.stride, 8))
         self.cells = scaled_cells(cell_sizes, size)
         self.refinement = ProgressiveRefinement(size, self.cells, **refinement)
         self.score_by(size, score, heat_map, REFINED)
@@ -133,19 +135,3 @@ class SSMModel(RestoringModel):
         """
         self.scorer.require_fitted()
         return list(self.refinement.passes(images, self.network.restore))
-
-
-def check_sides(size: tuple[int, int], stride: int) -> None:
-    """Raise unless images can be halved as often as the network and the gradient pyramid do.
-
-    Args:
-        size: Height and width in pixels.
-        stride: The network's stride.
-
-    Raises:
-        ValueError: If a side is no multiple of ``stride`` and 8.
-    """
-    multiple = max(stride, 8)  # Both are powers of two.
-    if any(side % multiple for side in size):
-        msg = f"image_size must be a multiple of {multiple} pixels in both directions, got {size[0]} x {size[1]}."
-        raise ValueError(msg)

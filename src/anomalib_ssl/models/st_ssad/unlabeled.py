@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ from anomalib.data import AnomalibDataModule, MVTecAD2, MVTecLOCO
 from anomalib.data.utils import ValSplitMode
 from lightning.pytorch import Trainer
 from torch import nn
+from torchvision.transforms.v2 import Transform
 
 from anomalib_ssl.image_files import find_images, read_image
-from anomalib_ssl.training.images.clean import test_augmentations
+from anomalib_ssl.training.images.clean import CleanTrainingImages
 from anomalib_ssl.training.images.shuffle import permutation
 
 logger = logging.getLogger(__name__)
@@ -163,9 +165,8 @@ def _resolved(paths: Iterable[str]) -> set[str]:
     return {str(Path(path).resolve()) for path in paths}
 
 
-@dataclass(frozen=True)
-class UnlabeledBatches:
-    """Unlabelled images as test images are seen, read again each time: files are opened by their paths.
+class UnlabeledBatches(CleanTrainingImages):
+    """Unlabelled images, treated as test images are, read again each time: files are opened by their paths.
 
     Args:
         paths: Image files.
@@ -174,10 +175,11 @@ class UnlabeledBatches:
         device: Where the images shall be.
     """
 
-    paths: tuple[str, ...]
-    trainer: Trainer
-    pre_processor: nn.Module | None
-    device: torch.device
+    def __init__(
+        self, paths: tuple[str, ...], trainer: Trainer, pre_processor: nn.Module | None, device: torch.device
+    ) -> None:
+        super().__init__(trainer, pre_processor, device)
+        self.paths = paths
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Give batches (B, C, H, W), values in [0, 1].
@@ -185,17 +187,16 @@ class UnlabeledBatches:
         Raises:
             ValueError: If an image cannot be read, or sizes differ after pre-processing.
         """
-        transform = getattr(self.pre_processor, "transform", None)
-        augmentations = test_augmentations(self.trainer, transform)
-        for start in range(0, len(self.paths), BATCH_SIZE):
-            images: list[Any] = [read_image(path) for path in self.paths[start : start + BATCH_SIZE]]
-            if augmentations is not None:
-                images = [augmentations(image) for image in images]
-            images = [torch.as_tensor(image).unsqueeze(0).to(self.device) for image in images]
-            if transform is not None:
-                images = [transform(image) for image in images]
+        single = super().__iter__()
+        while images := list(islice(single, BATCH_SIZE)):
             sizes = sorted({tuple(image.shape[1:]) for image in images})
             if len(sizes) > 1:
                 msg = f"unlabeled_source: images must all have one size after pre-processing, got {sizes}."
                 raise ValueError(msg)
             yield torch.cat(images)
+
+    def _read(self, augmentations: Transform | None) -> Iterator[torch.Tensor]:
+        # One by one: the images of a folder have one size only once they are pre-processed.
+        for path in self.paths:
+            image = read_image(path)
+            yield torch.as_tensor(image if augmentations is None else augmentations(image)).unsqueeze(0)

@@ -6,8 +6,9 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+
+from anomalib_ssl.training.seeds import hashed
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,4 @@ def permutation(count: int, seed: int, number: int) -> torch.Tensor:
     Returns:
         The indices 0 to ``count`` - 1 on the host. Shape (``count``,).
     """
-    # Hashing both numbers keeps the series of neighbouring seeds apart, which their sum would not.
-    (state,) = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(int(state)))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(hashed(seed, number)))
