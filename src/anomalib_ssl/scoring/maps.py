@@ -34,9 +34,9 @@ def density_map(density: Callable[[torch.Tensor], torch.Tensor], features: torch
 def upsample(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Enlarge maps (B, 1, h, w) bilinearly to a height and width in pixels: shape (B, 1, H, W).
 
-    Each place is drawn in the middle of the pixels that it stands for. Backbones with odd kernels see about half a stride
-    nearer to the top left, 4 pixels at a stride of 8; to draw them there changed what was measured by a point of AUPRO
-    at most, up or down.
+    Each place is drawn in the middle of the pixels that it stands for. Backbones with odd kernels see about half a
+    stride nearer to the top left, 4 pixels at a stride of 8; to draw them there changed what was measured by about a
+    point of AUPRO, up or down.
     """
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
