@@ -14,7 +14,7 @@ from anomalib.utils.serialization import anomalib_safe_globals
 from anomalib_ssl import register
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.scoring import Fitted
-from anomalib_ssl.training.origin import ARGUMENTS, MODEL
+from anomalib_ssl.training.checkpointing import ARGUMENTS, MODEL
 
 
 def load_checkpoint(path: Path | str, model: str | None = None) -> AnomalibModule:

@@ -24,8 +24,8 @@ from anomalib_ssl import SSM, cli
 from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.image_files import read_image
 from anomalib_ssl.inspection import Column, draw, inspect_candidates
+from anomalib_ssl.training.checkpointing import MODEL
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.origin import MODEL
 
 contract = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "models/test_contract.py")))
 

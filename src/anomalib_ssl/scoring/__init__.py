@@ -3,6 +3,7 @@
 
 """From features to anomaly scores and maps."""
 
+from anomalib_ssl.scoring.candidates import Evidence
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
 from anomalib_ssl.scoring.error_scorer import error_scorer
 from anomalib_ssl.scoring.exposure import Exposure
@@ -18,7 +19,7 @@ from anomalib_ssl.scoring.pixels import Errors, Pixels
 from anomalib_ssl.scoring.places import Places, join
 from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.restoration_errors import ERRORS, RestorationErrors, squared_error
-from anomalib_ssl.scoring.scorer import Evidence, Scorer
+from anomalib_ssl.scoring.scorer import Scorer
 from anomalib_ssl.scoring.standardizer import Standardizer
 from anomalib_ssl.scoring.upsampling import gaussian_upsample
 from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows

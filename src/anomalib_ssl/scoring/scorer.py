@@ -4,23 +4,20 @@
 """From what a network says of images to maps and scores: the one place where all models make them."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.checks import check_choice
+from anomalib_ssl.scoring.candidates import AND, Candidates, Network
 from anomalib_ssl.scoring.choice import Measured, moments_of
-from anomalib_ssl.scoring.fitted import Fitted
 from anomalib_ssl.scoring.gaussian import GaussianDensity
 from anomalib_ssl.scoring.map_part import MapPart
-from anomalib_ssl.scoring.maps import smooth, upsample
-from anomalib_ssl.scoring.numbers import NUMBERS, image_number
 from anomalib_ssl.scoring.planted import plant
-from anomalib_ssl.scoring.random_filters import FILTERS, FINE, RandomFilters
+from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.standardizer import Standardizer
 
 logger = logging.getLogger(__name__)
@@ -28,26 +25,8 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 """Name of the choice by planted defects."""
 
-DENSITY = "density"
-"""Name of the score from pooled features."""
 
-THINNED_SIDE = 64
-"""Maps are thinned to about so many rows and columns to be standardised and judged: enough, and much faster."""
-
-AND = "+"
-"""Joins the names of candidates that are used together, and of evidence that is looked at together."""
-
-POOLED = "pooled"
-"""Name of the evidence that it looks at: features (B, D)."""
-
-Evidence = Mapping[str, torch.Tensor]
-"""What a network says of images, by name: features (B, C, h, w), errors (B, 1, H, W) or pooled features (B, D)."""
-
-Network = Callable[[torch.Tensor, frozenset[str]], Evidence]
-"""Gives the evidence of these names for images (B, 3, H, W) in [0, 1]."""
-
-
-class Scorer(Fitted):
+class Scorer(Candidates):
     """Makes maps and scores of evidence, in the way that tells planted defects from sound images best.
 
     Candidates for the map are the parts, enlarged to the image and smoothed. Candidates for the score are the largest
@@ -94,24 +73,15 @@ class Scorer(Fitted):
         density: GaussianDensity | None = None,
         filters: RandomFilters | None = None,
     ) -> None:
-        super().__init__()
-        self.filters = filters
-        if filters is not None:
-            maps = {**maps, **{name: filters.places(name) for name in (FILTERS, FINE)}}
-        self.map_names = list(maps)
-        numbers = [f"{name}_{number}" for name in maps for number in NUMBERS]
-        self.score_names = [DENSITY, *numbers] if density is not None else numbers
+        super().__init__(maps, size, density, filters)
         _check_candidate("score", score, self.score_names)
         _check_candidate("heat_map", heat_map, self.map_names)
-        self.size = size
         self.score = score
         self.heat_map = heat_map
         # A model's own, whatever was asked for: what was judged has the same names in every checkpoint of it.
         self._usual = first = defaults or (self.score_names[0], self.map_names[0])
         self.chosen = (first[0] if score == AUTO else score, first[1] if heat_map == AUTO else heat_map)
         self._defaults = self.chosen
-        self.maps = nn.ModuleDict(maps)
-        self.density = density
         self.score_scales = nn.ModuleDict({name: Standardizer() for name in self.score_names})
         self.map_scales = nn.ModuleDict({name: Standardizer() for name in self.map_names})
         self.register_buffer("judged", torch.zeros(len(self._judged_scores) + len(self._judged_maps)))
@@ -138,10 +108,6 @@ class Scorer(Fitted):
         evidence = self._evidence(images, network, self._sources([], self.map_names))
         return {name: self.map_scales[name](self.map(name, evidence)).asinh() for name in self.map_names}
 
-    def map(self, name: str, evidence: Evidence) -> torch.Tensor:
-        """The map of a part, enlarged and smoothed but not standardised, shape (B, 1, H, W)."""
-        return self._smoothed(name, self._enlarged(name, evidence))
-
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor], network: Network, held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit all parts, standardise all candidates and choose.
@@ -167,34 +133,6 @@ class Scorer(Fitted):
         if known:
             self._judge(sound, known, network)
         self._set_fitted(count)
-
-    def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
-        """Fit density and parts that learn in one pass; give the number of images."""
-        count, pooled = 0, []
-        learning = {name: part for name, part in zip(self.map_names, self._parts(), strict=True) if part.learns}
-        sources = self._sources([DENSITY] if self.density is not None else [], learning)
-        for part in self._parts():
-            part.forget()
-        for part in learning.values():
-            part.start()
-        for batch in images:
-            evidence = self._evidence(batch, network, sources)
-            for part in learning.values():
-                part.update(_of(part, evidence))
-            if self.density is not None:
-                pooled.append(evidence[POOLED])
-            count += len(batch)
-        if count == 0:
-            msg = "Statistics of normal images need clean images, got none."
-            raise ValueError(msg)
-        for part in self._parts():
-            if part.learns:
-                part.finish()
-            else:
-                part.learned_nothing(count)
-        if self.density is not None:
-            self.density.fit(pooled)
-        return count
 
     def _judge(self, sound: Measured, images: Sequence[torch.Tensor], network: Network) -> None:
         """Plant defects in sound images, and choose the candidates that tell them best."""
@@ -250,71 +188,15 @@ class Scorer(Fitted):
     def _judged_maps(self) -> list[str]:
         return [*self.map_names, self._usual[1]]
 
-    def _measure(self, images: torch.Tensor, network: Network, left_out: bool = False) -> dict[str, torch.Tensor]:
-        """Score images (B, 3, H, W) in all ways, before standardisation: numbers (B,) and thinned maps by name."""
-        evidence = self._evidence(images, network, self._sources(self.score_names, self.map_names))
-        maps = {name: self._enlarged(name, evidence, left_out) for name in self.map_names}
-        numbers = {name: self._number(name, maps, evidence) for name in self.score_names}
-        return numbers | {name: self._thinned(self._smoothed(name, values)) for name, values in maps.items()}
-
-    def _evidence(self, images: torch.Tensor, network: Network, names: frozenset[str]) -> Evidence:
-        """What network and filters say of images (B, 3, H, W), as far as it is wanted."""
-        own = names - {FILTERS, FINE}
-        evidence = network(images, own) if own else {}
-        if self.filters is None or names == own:
-            return evidence
-        return {**evidence, **self.filters(images)}
-
     def _together(self, name: str, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Standardise numbers (B,) or maps (B, 1, H, W) of candidates, and average those that ``name`` joins."""
         scales = {**self.score_scales, **self.map_scales}
         parts = [scales[part](values[part]).asinh() for part in name.split(AND)]
         return torch.stack(parts).mean(dim=0) if len(parts) > 1 else parts[0]
 
-    def _enlarged(self, name: str, evidence: Evidence, left_out: bool = False) -> torch.Tensor:
-        part = cast(MapPart, self.maps[name])
-        seen = _of(part, evidence)
-        return upsample(part.left_out(seen) if left_out else part(seen), self.size)
-
-    def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
-        return smooth(enlarged, cast(MapPart, self.maps[name]).sigma)
-
-    def _number(self, name: str, maps: Mapping[str, torch.Tensor], evidence: Evidence) -> torch.Tensor:
-        if self.density is not None and name == DENSITY:
-            # As a distance, like those of places: its square has a long tail.
-            return (2 * self.density(evidence[POOLED])).sqrt()
-        shown, number = name.rsplit("_", 1)
-        return image_number(maps[shown], number)
-
-    def _thinned(self, maps: torch.Tensor) -> torch.Tensor:
-        stride = max(min(self.size) // THINNED_SIDE, 1)
-        return maps[..., ::stride, ::stride]
-
-    def _maps_of(self, scores: Iterable[str], maps: Iterable[str]) -> set[str]:
-        """Names of the maps that scores and maps are made of."""
-        return {*maps, *(name.rsplit("_", 1)[0] for name in scores if name != DENSITY)}
-
-    def _sources(self, scores: Iterable[str], maps: Iterable[str]) -> frozenset[str]:
-        """Names of the evidence that scores and maps are made of."""
-        parts = dict(zip(self.map_names, self._parts(), strict=True))
-        pooled = {POOLED} if DENSITY in scores else set()
-        wanted = {source for name in self._maps_of(scores, maps) for source in parts[name].source.split(AND)}
-        return frozenset(pooled | wanted)
-
-    def _parts(self) -> list[MapPart]:
-        return [cast(MapPart, part) for part in self.maps.values()]
-
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._choose()
-
-
-def _of(part: MapPart, evidence: Evidence) -> torch.Tensor:
-    """What a part looks at: one evidence, or several on the grid of the first."""
-    first, *others = (evidence[name] for name in part.source.split(AND))
-    if not others:
-        return first
-    return torch.cat([first, *(F.interpolate(other, first.shape[-2:], mode="bilinear") for other in others)], dim=1)
 
 
 def _check_candidate(argument: str, value: str, names: Sequence[str]) -> None:

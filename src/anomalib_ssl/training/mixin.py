@@ -16,7 +16,6 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -25,12 +24,12 @@ from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_ssl.checks import check_flag, check_number, check_size, check_whole
 from anomalib_ssl.training.budget import UpdateBudget, expected_updates
+from anomalib_ssl.training.checkpointing import CheckpointMixin
 from anomalib_ssl.training.evaluation import EvaluationMixin
 from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
 from anomalib_ssl.training.images.held_out import HeldOut
 from anomalib_ssl.training.images.memory import check_memory_limits
-from anomalib_ssl.training.origin import ARGUMENTS, MODEL, check_fitted_alike, mark, misfit
 from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import (
@@ -46,7 +45,7 @@ LEAST_IMAGES = 2
 """Fewer have no spread that scores could be compared with."""
 
 
-class SelfSupervisedMixin(EvaluationMixin):
+class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
     """Training by updates in [0, 1] pixel space, then statistics of clean images; for classes before AnomalibModule.
 
     A model takes its own arguments and hands ``**training`` on to this constructor; then it draws its weights inside
@@ -81,8 +80,6 @@ class SelfSupervisedMixin(EvaluationMixin):
 
     Attributes:
         size: Height and width in pixels of the images that the model sees.
-        scoring_arguments: Names of the arguments that change how the trained network scores, and no training.
-        fitted_by: Names of those among them that what is fitted to normal images depends on.
 
     Raises:
         TypeError: If an argument is of another type; the message names it.
@@ -90,8 +87,6 @@ class SelfSupervisedMixin(EvaluationMixin):
     """
 
     ema_decay = 0.0
-    scoring_arguments: frozenset[str] = frozenset({"equal_exposure"})
-    fitted_by: frozenset[str] = frozenset({"equal_exposure"})
 
     def __init__(
         self,
@@ -135,8 +130,6 @@ class SelfSupervisedMixin(EvaluationMixin):
         self.equal_exposure = equal_exposure
         self.seed = seed
         self._held_out = HeldOut(held_out_share)
-        self._scoring_state: ScoringState | None = None
-        self._origin: dict[str, Any] = {}
 
     @contextmanager
     def drawing_weights(self) -> Iterator[None]:
@@ -273,41 +266,6 @@ class SelfSupervisedMixin(EvaluationMixin):
     def held_out_images(self) -> Iterable[torch.Tensor]:
         """The images of the run that are not trained on, in batches (B, C, H, W) with values in [0, 1]."""
         return self._held_out.images(self.trainer, self)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint hold what scoring needs, and say of which model it is."""
-        super().on_save_checkpoint(checkpoint)
-        mark(checkpoint, self)
-        trainer = getattr(self, "_trainer", None)
-        if trainer is not None and self._scoring_state is not None:
-            self._scoring_state.complete(trainer, self, checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose statistics were fitted in another way, unless training fits them anew.
-
-        Raises:
-            ValueError: If an argument among :attr:`fitted_by` is another; the message names it.
-        """
-        super().on_load_checkpoint(checkpoint)
-        self._origin = {name: checkpoint[name] for name in (MODEL, ARGUMENTS) if name in checkpoint}
-        trainer = getattr(self, "_trainer", None)
-        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
-            check_fitted_alike(checkpoint, self)
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Load weights and statistics.
-
-        Raises:
-            ValueError: If they are of a checkpoint of another model, or of one with other arguments; the message names
-                these.
-            RuntimeError: If they do not fit for another reason.
-        """
-        try:
-            return super().load_state_dict(*args, **kwargs)
-        except RuntimeError as error:
-            if reason := misfit(self._origin, self):
-                raise ValueError(reason) from error
-            raise
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import torch
 from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, RandomFilters, Scorer, join
+from anomalib_ssl.scoring.candidates import AND, POOLED
 from anomalib_ssl.scoring.maps import SMOOTHING
 from anomalib_ssl.scoring.random_filters import FILTERS, FINE
-from anomalib_ssl.scoring.scorer import AND, POOLED
 
 FEATURES, LAST = "features", "last"
 """Names of evidence: the stages on one grid, and the feature map that is pooled."""

@@ -11,8 +11,8 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
+from anomalib_ssl.scoring import Evidence, Scorer
 from anomalib_ssl.scoring.exposure import Exposure
-from anomalib_ssl.scoring.scorer import Evidence, Scorer
 
 
 class ScoredModel(nn.Module):

@@ -1,0 +1,112 @@
+# Copyright (C) 2026 anomalib-ssl contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What checkpoints hold besides weights: of which model they are, and what has to be alike in one that reads them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.trainer.states import TrainerFn
+
+from anomalib_ssl.training.scoring_state import ScoringState
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule as Base
+else:
+    Base = object
+
+MODEL = "anomalib_ssl_model"
+"""Key of a checkpoint with the name of the model's class."""
+
+FITTED_BY = "anomalib_ssl_fitted_by"
+"""Key of a checkpoint with the arguments that its statistics were fitted by."""
+
+ARGUMENTS = "hyper_parameters"
+"""Lightning's key of a checkpoint with the model's arguments."""
+
+NOT_BUILT_BY = frozenset({"max_updates", "in_memory", "memory_limits", "updates_per_epoch", "held_out_share", "seed"})
+"""Arguments of all models that have no part in what is built."""
+
+
+class CheckpointMixin(Base):
+    """Checkpoints that hold what scoring needs, and are refused by name where they do not fit.
+
+    Attributes:
+        scoring_arguments: Names of the arguments that change how the trained network scores, and no training.
+        fitted_by: Names of those among them that what is fitted to normal images depends on.
+    """
+
+    scoring_arguments: frozenset[str] = frozenset({"equal_exposure"})
+    fitted_by: frozenset[str] = frozenset({"equal_exposure"})
+    _scoring_state: ScoringState | None = None
+    _origin: Mapping[str, Any] = {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint hold what scoring needs, and say of which model it is."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[MODEL] = type(self).__name__
+        checkpoint[FITTED_BY] = {name: getattr(self, name) for name in sorted(self.fitted_by)}
+        trainer = getattr(self, "_trainer", None)
+        if trainer is not None and self._scoring_state is not None:
+            self._scoring_state.complete(trainer, self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose statistics were fitted in another way, unless training fits them anew.
+
+        Raises:
+            ValueError: If an argument among :attr:`fitted_by` is another; the message names it.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self._origin = {name: checkpoint[name] for name in (MODEL, ARGUMENTS) if name in checkpoint}
+        trainer = getattr(self, "_trainer", None)
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
+            check_fitted_alike(checkpoint, self)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights and statistics.
+
+        Raises:
+            ValueError: If they are of a checkpoint of another model, or of one with other arguments; the message names
+                these.
+            RuntimeError: If they do not fit for another reason.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            if reason := misfit(self._origin, self):
+                raise ValueError(reason) from error
+            raise
+
+
+def check_fitted_alike(checkpoint: Mapping[str, Any], model: Any) -> None:
+    """Refuse statistics that were fitted in another way than the model scores.
+
+    Raises:
+        ValueError: If an argument among the model's ``fitted_by`` is another; the message names it.
+    """
+    for name, saved in checkpoint.get(FITTED_BY, {}).items():
+        if (given := getattr(model, name, saved)) != saved:
+            msg = (
+                f"{name} must be {saved} for this checkpoint, got {given}: what images are compared with was "
+                "fitted so when it was trained."
+            )
+            raise ValueError(msg)
+
+
+def misfit(checkpoint: Mapping[str, Any], model: Any) -> str:
+    """Say why the state of a checkpoint does not go into a model; nothing where the arguments do not tell."""
+    own = type(model).__name__
+    if (saved := checkpoint.get(MODEL, own)) != own:
+        return f"{own} cannot be loaded from a checkpoint of {saved}."
+    written, given = checkpoint.get(ARGUMENTS, {}), model.hparams
+    differing = [
+        f"{name} is {given[name]!r}, not {written[name]!r}"
+        for name in written.keys() & given.keys() - model.scoring_arguments - NOT_BUILT_BY
+        if given[name] != written[name]
+    ]
+    if not differing:
+        return ""
+    return (
+        f"{own} is built otherwise than the model of this checkpoint: {', '.join(sorted(differing))}. Give it the "
+        "arguments, or the --config, that it was trained with."
+    )
