@@ -11,12 +11,11 @@ INSTALLED := $(VENV)/.installed
 # What pip is told besides when it installs, for example a file of constraints.
 PIP_OPTIONS ?=
 
-# What `make minutes` runs, with budgets in MINUTES, and a note for its page. An interrupted run goes on where it was; remove RESULTS to start anew.
+# What `make minutes` runs, with budgets in MINUTES. An interrupted run goes on where it was; remove RESULTS to start anew.
 DATA ?= datasets/MVTecAD
 CATEGORIES ?= [transistor,tile,hazelnut]
 RESULTS ?= runs/minutes
 MINUTES ?= [1,5]
-NOTE ?=
 
 .PHONY: help test tests slow floor newest lint demo minutes gpu docs linkcheck package clean
 .DEFAULT_GOAL := help
@@ -56,9 +55,9 @@ minutes: export OMP_NUM_THREADS ?= 1
 minutes: $(INSTALLED)  ## Train every model for some minutes (DATA=, CATEGORIES=, MINUTES=) and write docs/results/minutes.md
 	-$(BIN)/anomalib-ssl benchmark --config configs/benchmark/cpu.yaml --output "$(RESULTS)" --resume \
 	  --data_root "$(DATA)" --categories "$(CATEGORIES)" --minutes "$(MINUTES)"
-	$(BIN)/anomalib-ssl report $(wildcard docs/results/minutes/results.csv) "$(RESULTS)/results.csv" \
-	  --output "$(RESULTS)/report" --page docs/results/minutes.md --title "What a minute of training buys" \
-	  $(if $(NOTE),--notes+="$(NOTE)")
+	sed -n '/./s/^/--notes+=/p' docs/results/minutes/notes.txt | tr '\n' '\0' | xargs -0 \
+	  $(BIN)/anomalib-ssl report $(wildcard docs/results/minutes/results.csv) "$(RESULTS)/results.csv" \
+	  --output "$(RESULTS)/report" --page docs/results/minutes.md --title "What a minute of training buys"
 
 gpu: $(INSTALLED)  ## On a machine with CUDA: tests, speed, memory and trainings on one page in docs/results/gpu
 	$(BIN)/python benchmarks/gpu.py

@@ -50,7 +50,7 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
     There the settings of each category are made by hand, ``configs/model/nsa.yaml`` lists them. By default they are
     derived from the training images here, before the first update and without a random number; see
     :func:`~anomalib_ssl.models.nsa.traits.image_traits`. That is this package's choice, and the log says what came of
-    it. Not derived are number and sides of patches and how much of them the object covers, which are those of most
+    it. Not derived are the number of patches and how much of them the object covers, which are those of most
     categories. The authors' crops are shifts here, and images have one size throughout; they train on crops of 224
     pixels.
 
