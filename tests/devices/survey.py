@@ -73,6 +73,7 @@ class Watch(Callback):
 
     def __init__(self) -> None:
         self.waits: list[str] = []
+        self.first: list[str] = []
         self.devices: set[str] = set()
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -81,7 +82,7 @@ class Watch(Callback):
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         """Look until here."""
-        self.waits += stand_in.waits
+        (self.first if trainer.global_step == 1 else self.waits).extend(stand_in.waits)
         self.devices |= {str(values.device) for values in [*module.parameters(), *module.buffers()]}
 
 
@@ -102,6 +103,7 @@ def model(name: str, data: Path, folder: Path) -> dict[str, Any]:
     results = engine.test(built, datamodule=contract.plate(data), verbose=False)
     return {
         "devices": sorted(watch.devices),
+        "first update": sorted(set(watch.first)),
         "training": sorted(set(watch.waits)),
         "scoring": sorted(set(stand_in.waits)),
         "results": {key: float(value) for key, value in results[0].items()},

@@ -64,6 +64,8 @@ def test_models_train_and_score_there(name, survey):
     found = survey["models"][name]
     assert "error" not in found, found["error"]
     assert found["devices"] == ["standin:0"]
+    # Once: are these images that can be scored?
+    assert places(found["first update"]) == {"training/refusals.py"}
     assert places(found["training"]) == set()
     assert 0 <= found["results"]["image_AUROC"] <= 1
 

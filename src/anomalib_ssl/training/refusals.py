@@ -81,7 +81,7 @@ def check_training_images(images: torch.Tensor, size: tuple[int, int]) -> None:
             f"got {size}: give their size, or let the pre_processor resize them."
         )
         raise ValueError(msg)
-    low, high = (float(value) for value in images.aminmax())
+    low, high = torch.stack(images.aminmax()).cpu().tolist()
     if low < -MARGIN or high > 1 + MARGIN:
         msg = (
             f"Training images must have values in [0, 1], got {low:.2f} to {high:.2f}: augmentations of the datamodule "
