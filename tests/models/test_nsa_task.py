@@ -26,6 +26,10 @@ def test_objects_get_patches_on_the_object():
     assert task == Task(Symmetries(rotation=5.0), BlendedPatch(background=0.8, threshold=0.2, shrink=0.5), (0.5, 5.0))
     assert task_of(replace(SCREWS, aligned=True)) == replace(task, symmetries=Symmetries())
     assert task_of(replace(SCREWS, background=None)).patch.background is None
+    narrow = replace(SCREWS, height=0.2, width=0.3)
+    assert task_of(narrow).patch == replace(task.patch, height=(0.06, 0.2), width=(0.06, 0.3))
+    # Whoever does not believe in the object does not believe in its size.
+    assert task_of(narrow, {"background": None}).patch == replace(task.patch, background=None)
 
 
 @pytest.mark.parametrize("aligned", [False, True])

@@ -3,6 +3,7 @@
 
 """NSA trained by anomalib's engine: what is derived from images and what is given, loss, schedule, bad input."""
 
+import dataclasses
 import logging
 import re
 from pathlib import Path
@@ -191,7 +192,11 @@ def test_published_settings_are_arguments():
     assert len(table) == 15
     for settings in table.values():
         model = NSA(**{**SMALL, **settings})
+        model.traits = dataclasses.replace(PLAIN, height=0.2, width=0.3)
+        # Nothing of the authors' is left to the training images, the sides of patches neither.
+        sides = model.task.patch.height, model.task.patch.width
         model.traits = PLAIN
+        assert sides == (model.task.patch.height, model.task.patch.width)
         steepness, midpoint = model.task.label
         assert 1 < steepness * midpoint < 3.1
         assert (model.task.patch.gradients == "mixed") == settings["texture"]

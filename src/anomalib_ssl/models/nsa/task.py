@@ -4,7 +4,7 @@
 """What the network of NSA learns: from images to images with defects and their soft labels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,13 +93,10 @@ def task_of(
         blend = BlendedPatch(patches=4, resize=(0.5, 2.0), gradients="mixed", shrink=SHRINK)
         move = Symmetries(flips=("vertical",))
     else:
-        blend = BlendedPatch(
-            background=traits.background,
-            threshold=traits.threshold,
-            height=(LEAST_SIDE, traits.height),
-            width=(LEAST_SIDE, traits.width),
-            shrink=SHRINK,
-        )
+        blend = BlendedPatch(background=traits.background, threshold=traits.threshold, shrink=SHRINK)
+        if {"background": traits.background, **(patch or {})}["background"] is not None:
+            # As large as an object, where there shall be one.
+            blend = replace(blend, height=(LEAST_SIDE, traits.height), width=(LEAST_SIDE, traits.width))
         move = Symmetries(rotation=0.0 if traits.aligned else 5.0)
     return Task(
         from_mapping(move, symmetries or {}, "symmetries"),
