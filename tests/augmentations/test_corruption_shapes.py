@@ -195,6 +195,15 @@ def test_areas_are_brought_inside_their_limits_and_others_left_alone():
         torch.testing.assert_close(shift, shift[0, 0].expand_as(shift), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("area", [(0.001, 0.01), (0.3, 0.6), (0.7, 0.9)])
+def test_areas_far_from_those_of_the_regions_are_reached(area):
+    y, x = pixel_centres(3, 64, 64)
+    level = torch.tensor([2.0, 20.0, 40.0]).view(-1, 1, 1) - torch.hypot(y - 10, x - 50)
+    share = (fit_area(level, area) > 0).float().mean(dim=(1, 2))
+    assert (share >= area[0]).all()
+    assert (share <= area[1]).all()
+
+
 def test_a_pixel_at_least():
     y, x = pixel_centres(1, 16, 16)
     fitted = fit_area(-2 - torch.hypot(y - 8.2, x - 7.9), (0.0, 0.0))

@@ -207,10 +207,13 @@ def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
 
 def test_a_checkpoint_is_scored_with_as_it_was_fitted(trained):
     model, checkpoint, _ = trained
+    others = {"dense": "windows", "stride": 4, "upsample_sigma": 5.0, "window_size": 16}
     for argument in model.fitted_by:
-        other = {argument: not getattr(model, argument)}
-        with pytest.raises(ValueError, match=f"{argument} must be True for this checkpoint, got False"):
-            type(model).load_from_checkpoint(checkpoint, map_location="cpu", **other)
+        saved = model.hparams[argument]
+        other = others.get(argument, not saved)
+        assert other != saved
+        with pytest.raises(ValueError, match=f"{argument} must be {saved} for this checkpoint, got {other}"):
+            type(model).load_from_checkpoint(checkpoint, map_location="cpu", **{argument: other})
 
 
 def test_a_checkpoint_of_a_model_that_was_built_otherwise_is_refused(name, trained):

@@ -94,9 +94,15 @@ def test_sides_are_those_of_the_object():
     traits = image_traits([bars + 0.02 * (rand(12, 3, SIDE, SIDE) - 0.5)])
     assert traits.aligned
     assert (traits.height, traits.width) == pytest.approx((16 / SIDE, 40 / SIDE), abs=0.01)
-    # Of objects that lie anyhow the narrow side, here eight pixels.
+    # An image that shows none is not averaged in.
+    bars[3] = 0.9
+    assert image_traits([bars]).height == pytest.approx(16 / SIDE, abs=0.01)
+    # Of objects that lie anyhow the narrow side, here eight pixels, unless it is known that they lie alike.
     traits = image_traits([turned()])
     assert traits.height == traits.width == pytest.approx(8 / SIDE, abs=0.03)
+    known = image_traits([turned()], aligned=True)
+    assert known.aligned
+    assert known.height > 2 * traits.height
     # Where there is no object, patches may be as large as the authors' largest.
     assert (image_traits([scene()]).height, image_traits([noise()]).width) == (0.8, 0.8)
 

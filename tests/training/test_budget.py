@@ -96,6 +96,10 @@ def test_validations_are_spread_over_the_budget(tmp_path, mvtec_root, monkeypatc
     monkeypatch.setattr(budget, "LEAST_INTERVAL", 1)
     recorder, _ = fit(tmp_path, mvtec_root, CutPaste(max_updates=11, **SMALL))
     assert recorder.validations == [3, 6, 9, 11]
+    # Three batches are two updates, for the last one of an epoch waits for no other.
+    model = CutPaste(max_updates=11, **SMALL)
+    recorder, _ = fit(tmp_path, mvtec_root, model, accumulate_grad_batches=2)
+    assert recorder.validations == [2, 5, 8, 10, 11]
 
 
 def test_validation_settings_of_the_user_are_obeyed(tmp_path, mvtec_root):

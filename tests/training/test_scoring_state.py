@@ -3,6 +3,8 @@
 
 """What is scored with, saved and resumed from: averaged weights, and statistics of these."""
 
+import copy
+
 import pytest
 import torch
 from anomalib.data import MVTecAD
@@ -11,6 +13,7 @@ from lightning.pytorch import Callback
 
 from anomalib_ssl import AutoencoderProjection
 from anomalib_ssl.training.averaging import copied_weights, warm_decay
+from anomalib_ssl.training.checkpointing import misfit
 from anomalib_ssl.training.scoring_state import STATE
 
 SMALL = {
@@ -123,6 +126,42 @@ def test_statistics_belong_to_the_average(tmp_path, mvtec_root):
     images = torch.stack([item.image for item in datamodule.train_data])
     model.fit_statistics([model.pre_processor.transform(images)])
     torch.testing.assert_close(errors.mean, fitted, rtol=1e-4, atol=0)
+
+
+def test_lists_are_what_configurations_make_of_tuples():
+    """So a checkpoint that does not fit is not refused for them."""
+    written = {**SMALL, "widths": [3, 4, 5], "image_size": 64}
+    reason = misfit({"hyper_parameters": written}, AutoencoderProjection(**SMALL))
+    assert "image_size is 32, not 64. Give it" in reason
+    assert "widths" not in reason
+
+
+class Later(Recorder):
+    """Save at the first batch after a validation, which is half of an update; or stop there, as a timer does."""
+
+    def on_train_batch_end(self, trainer, module, *args):
+        if self.validated and not self.after:
+            self.after[trainer.global_step] = copied_weights(module.model.autoencoder)
+            trainer.save_checkpoint(self.save_to)
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_half_an_update_after_a_validation(tmp_path, mvtec_root, decay):
+    limits = {"accumulate_grad_batches": 2, "val_check_interval": 3}
+    recorder, path = Later(save_to=tmp_path / "within.ckpt"), tmp_path / "within.ckpt"
+    model, _, _ = fit(tmp_path, mvtec_root, recorder, limits=limits, ema_decay=decay, max_updates=20)
+    first, *_, last = [*recorder.validated, *recorder.validated]
+    assert_same(saved_weights(path), recorder.validated[first])
+    assert_same(copied_weights(model.model.autoencoder), recorder.validated[last])
+    datamodule = MVTecAD(root=mvtec_root, category="plate", num_workers=0)
+    datamodule.setup()
+    images = model.pre_processor.transform(torch.stack([item.image for item in datamodule.train_data]))
+    for state in (torch.load(path, weights_only=True)["state_dict"], copy.deepcopy(model.state_dict())):
+        model.load_state_dict(state)
+        model.fit_statistics([images])
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])

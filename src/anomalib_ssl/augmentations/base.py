@@ -43,7 +43,7 @@ class Augmentation(metaclass=ABCMeta):
     def __post_init__(self) -> None:
         """Make the arguments plain data; augmentations check them afterwards."""
         for field in fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+            object.__setattr__(self, field.name, as_plain(getattr(self, field.name)))
 
     @abstractmethod
     def sample(
@@ -182,7 +182,7 @@ def from_mapping(kind: type[A] | A, value: A | Mapping[str, Any], name: str) -> 
             msg = f"{name} must hold arguments of {type(default).__name__}, one of {allowed}, got {key!r}."
             raise ValueError(msg)
     try:
-        return replace(default, **_plain(value))
+        return replace(default, **as_plain(value))
     except (TypeError, ValueError, FileNotFoundError) as error:
         msg = f"{name}: {error}"
         raise type(error)(msg) from error
@@ -190,17 +190,17 @@ def from_mapping(kind: type[A] | A, value: A | Mapping[str, Any], name: str) -> 
 
 def to_mapping(value: "DataclassInstance") -> dict[str, Any]:
     """Give the arguments of an augmentation as plain data, from which :func:`from_mapping` makes an equal one."""
-    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Turn lists into tuples, paths into strings, and numbers of NumPy into Python's."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: as_plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(map(_plain, value))
+        return tuple(map(as_plain, value))
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

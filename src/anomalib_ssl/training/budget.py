@@ -78,7 +78,10 @@ class UpdateBudget(Callback):
             return
         interval = max(math.ceil(total / VALIDATIONS), LEAST_INTERVAL)
         trainer.check_val_every_n_epoch = None
-        trainer.val_check_interval = interval * trainer.accumulate_grad_batches
+        batches = int(trainer.num_training_batches)
+        # The last update of an epoch may be of fewer batches than the others.
+        per_update = batches / math.ceil(batches / trainer.accumulate_grad_batches)
+        trainer.val_check_interval = round(interval * per_update)
         trainer.val_check_batch = trainer.val_check_interval
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_ssl.augmentations.base import as_plain
 from anomalib_ssl.training.scoring_state import ScoringState
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class CheckpointMixin(Base):
         """Let a checkpoint hold what scoring needs, and say of which model it is."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[MODEL] = type(self).__name__
-        checkpoint[FITTED_BY] = {name: getattr(self, name) for name in sorted(self.fitted_by)}
+        checkpoint[FITTED_BY] = {name: self.hparams[name] for name in sorted(self.fitted_by)}
         trainer = getattr(self, "_trainer", None)
         if trainer is not None and self._scoring_state is not None:
             self._scoring_state.complete(trainer, self, checkpoint)
@@ -85,7 +86,7 @@ def check_fitted_alike(checkpoint: Mapping[str, Any], model: Any) -> None:
         ValueError: If an argument among the model's ``fitted_by`` is another; the message names it.
     """
     for name, saved in checkpoint.get(FITTED_BY, {}).items():
-        if (given := getattr(model, name, saved)) != saved:
+        if (given := model.hparams.get(name, saved)) != saved:
             msg = (
                 f"{name} must be {saved} for this checkpoint, got {given}: what images are compared with was "
                 "fitted so when it was trained."
@@ -102,7 +103,7 @@ def misfit(checkpoint: Mapping[str, Any], model: Any) -> str:
     differing = [
         f"{name} is {given[name]!r}, not {written[name]!r}"
         for name in written.keys() & given.keys() - model.scoring_arguments - NOT_BUILT_BY
-        if given[name] != written[name]
+        if as_plain(given[name]) != as_plain(written[name])
     ]
     if not differing:
         return ""

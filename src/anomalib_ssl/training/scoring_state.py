@@ -60,6 +60,8 @@ class ScoringState(Callback):
     def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Put the weights in training back."""
         del trainer, args, kwargs
+        # A batch changes batch norm's statistics, also where no update follows it.
+        self._fitted_at = None
         if self._training is not None:
             load_weights(self.module, self._training)
             self._training = None

@@ -13,7 +13,7 @@ _LEAST_SLOPE = 0.3
 _LEAST_WEIGHT = 0.25
 """Weight at which a feathered edge starts: a pixel counted as corrupted is changed by more than a trace."""
 
-_OFFSETS = 8
+_OFFSETS = 12
 """Steps of the search for a level that keeps the area; each halves the error."""
 
 
@@ -47,7 +47,7 @@ def fit_area(level: torch.Tensor, area: tuple[float, float]) -> torch.Tensor:
     kept = torch.zeros(batch, 1, dtype=flat.dtype, device=flat.device)
     count = pixels(kept)
     grow, shrink = count < smallest, count > largest
-    reach = min(height, width) / 4
+    reach = flat.abs().amax(dim=1, keepdim=True) + 1
     # The far end of the interval always keeps the limits, the near one never does, unless nothing is to be done.
     kept = kept - reach * grow + reach * shrink
     broken = torch.zeros_like(kept)

@@ -145,7 +145,8 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         """Learn from the clean training images what the product is like."""
         super().on_train_start()
         # Nothing about that is random: where a run is gone on with, it comes to the same.
-        self.traits = image_traits(CleanTrainingImages(self.trainer, self.pre_processor, self.device))
+        images = CleanTrainingImages(self.trainer, self.pre_processor, self.device)
+        self.traits = image_traits(images, self.given.get("aligned"))
         logger.info("The training images look like %s, so that NSA learns %s.", self.traits, self.task)
 
     def augment(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -89,7 +89,7 @@ class Traits:
     width: float = SIDES[1]
 
 
-def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
+def image_traits(batches: Iterable[torch.Tensor], aligned: bool | None = None) -> Traits:
     """Derive the settings of NSA from clean images; the derivation is this package's choice.
 
     - **Background**: the median grey level of a border around the images, where the border is plain and the rest is
@@ -105,6 +105,7 @@ def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
     Args:
         batches: Clean images, shape (B, C, H, W) each, values in [0, 1], on any device. They are gone through once, of
             any number at most :data:`MOST_IMAGES` are kept, and nothing is random.
+        aligned: Whether images lie alike, where that is known.
 
     Returns:
         The traits.
@@ -124,7 +125,7 @@ def image_traits(batches: Iterable[torch.Tensor]) -> Traits:
     images = _spread(batches)
     background, threshold, objects = _background(images.mean(dim=1))
     shared = _shared_detail(images)
-    aligned = shared > LEAST_SHARED_IF_ALIGNED
+    aligned = shared > LEAST_SHARED_IF_ALIGNED if aligned is None else aligned
     midpoint = _midpoint(images, objects, MIDPOINTS[1] if aligned else MOST_IF_UNALIGNED)
     height, width = SIDES[1:] * 2 if background is None else _sides(objects, aligned)
     return Traits(
@@ -207,8 +208,10 @@ def _midpoint(images: torch.Tensor, objects: torch.Tensor, most: float) -> float
 
 def _sides(objects: torch.Tensor, aligned: bool) -> tuple[float, float]:
     """Height and width of objects (B, H, W), or their narrow side for both where they lie anyhow, within limits."""
+    # Some images may show the background alone, but not all.
+    objects = objects[objects.flatten(1).any(dim=1)]
     place = (torch.arange(SIDE) + 0.5) / SIDE
-    share = objects / objects.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    share = objects / objects.sum(dim=(1, 2), keepdim=True)
     means = torch.stack([share.sum(dim=2) @ place, share.sum(dim=1) @ place], dim=1)
     squares = torch.stack([share.sum(dim=2) @ place**2, share.sum(dim=1) @ place**2], dim=1)
     variances, mixed = squares - means**2, torch.einsum("bhw,h,w->b", share, place, place) - means.prod(dim=1)
