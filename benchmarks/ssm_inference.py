@@ -26,6 +26,7 @@ from anomalib_ssl.checks import check_number, check_whole
 from anomalib_ssl.image_files import find_images
 from anomalib_ssl.models.ssm import RefinementPass, SSMModel
 from anomalib_ssl.models.ssm.refinement import Restore
+from anomalib_ssl.training.images.transforms import preprocessed
 
 REFERENCE = "2 passes"
 TWO = {"refinement_passes": 2}
@@ -170,11 +171,14 @@ def _trained(
     paths = find_images("data", data, "test")
     picked = [paths[number * len(paths) // batch_size] for number in range(batch_size)]
     scorers = {}
+    trained = SSM.load_from_checkpoint(ckpt_path, map_location=device)
     for way in ways:
-        model = SSM.load_from_checkpoint(ckpt_path, map_location=device, **WAYS[way]).eval()
+        # Statistics stay those of the checkpoint: what is compared are speeds and maps of errors.
+        model = SSM(**trained.hparams | WAYS[way]).to(device).eval()
+        model.load_state_dict(trained.state_dict())
         model.model.refinement.chunk = chunk
         read = [torch.as_tensor(read_image(path, as_tensor=True)).unsqueeze(0) for path in picked]
-        prepared = [image if model.pre_processor is None else model.pre_processor(image) for image in read]
+        prepared = [preprocessed(model, image) for image in read]
         scorers[way] = Scorer(model.model, torch.cat(prepared).to(device))
     return scorers
 

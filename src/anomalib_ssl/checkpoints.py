@@ -12,8 +12,7 @@ from anomalib.models import AnomalibModule
 from anomalib.utils.serialization import anomalib_safe_globals
 
 from anomalib_ssl import register
-from anomalib_ssl.models.components import Backbone
-from anomalib_ssl.scoring import Fitted
+from anomalib_ssl.scoring.fitted import is_unfitted
 from anomalib_ssl.training.checkpointing import ARGUMENTS, MODEL
 
 
@@ -45,8 +44,7 @@ def load_checkpoint(path: Path | str, model: str | None = None) -> AnomalibModul
         msg = f"ckpt_path: '{path}' is a checkpoint of {own}, not of {kind.__name__}."
         raise ValueError(msg)
     loaded: AnomalibModule = _loaded(kind, path, saved).eval()
-    fitted = [part.is_fitted for part in loaded.modules() if isinstance(part, Fitted)]
-    if fitted and not any(fitted):
+    if is_unfitted(loaded):
         msg = f"ckpt_path: '{path}' was written while a run broke off, and is not for scoring: train on from it."
         raise ValueError(msg)
     return loaded
@@ -88,15 +86,11 @@ def _loaded(kind: Any, path: Path | str, saved: dict[str, Any]) -> Any:
     try:
         # The checkpoint holds the weights: none have to be fetched before.
         own = {name: False for name in ("pre_trained", "pretrained") if saved[ARGUMENTS].get(name)}
-        loaded = kind.load_from_checkpoint(path, map_location=device, **own)
+        return kind.load_from_checkpoint(path, map_location=device, **own)
     except Exception as error:  # whatever a model fails with on what belongs to another one
         reason = str(error).strip().partition("\n")[0]
         msg = f"ckpt_path: '{path}' is no checkpoint of {kind.__name__}: {reason}"
         raise ValueError(msg) from error
-    for part in loaded.modules() if "pre_trained" in own else ():
-        if isinstance(part, Backbone):
-            part.normalize_as_pretrained()
-    return loaded
 
 
 def read_checkpoint(path: Path, kind: type[AnomalibModule] | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -27,7 +28,9 @@ from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torchmetrics.classification import BinaryAUROC
+from torchvision.io import write_png
 
+from anomalib_ssl.qualification.scores import score
 from anomalib_ssl.scoring import NotFittedError
 
 SMALL = {
@@ -186,10 +189,12 @@ def test_command_line(name, mvtec_root, tmp_path, monkeypatch):
     assert len(list(tmp_path.rglob("*.png"))) >= 8
 
 
-def test_untrained_models_refuse_to_score(name):
+def test_untrained_models_refuse_to_score(name, tmp_path):
     model = build(name).eval()
     with pytest.raises(NotFittedError, match="train the model"):
         model(some_images())
+    with pytest.raises(NotFittedError, match="train it, or give ckpt_path"):
+        build(name).to_torch(tmp_path)
 
 
 def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
@@ -207,13 +212,42 @@ def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
 
 def test_a_checkpoint_is_scored_with_as_it_was_fitted(trained):
     model, checkpoint, _ = trained
-    others = {"dense": "windows", "stride": 4, "upsample_sigma": 5.0, "window_size": 16}
+    of_windows = {"dense": "windows", "image_size": 96, "stride": 4, "upsample_sigma": 5.0, "window_size": 16}
+    of_masks = {"cell_sizes": (4,), "num_masks": 2, "initial_masks": "checkerboard", "refinement_threshold": 0.5}
+    others = of_windows | of_masks | {"refinement_passes": 2}
     for argument in model.fitted_by:
         saved = model.hparams[argument]
         other = others.get(argument, not saved)
         assert other != saved
-        with pytest.raises(ValueError, match=f"{argument} must be {saved} for this checkpoint, got {other}"):
+        reason = re.escape(f"{argument} must be {saved} for this checkpoint, got {other}")
+        with pytest.raises(ValueError, match=reason):
             type(model).load_from_checkpoint(checkpoint, map_location="cpu", **{argument: other})
+
+
+@of_models_with_candidates
+def test_thresholds_of_another_score_are_left_out(name, trained, mvtec_root, tmp_path, caplog):
+    scorer = trained[0].model.scorer
+    other = next(score for score in scorer.score_names if score not in scorer.chosen[0].split("+"))
+    model, runner = build(name, score=other), engine(tmp_path)
+    runner.test(model, datamodule=plate(mvtec_root), ckpt_path=trained[1])
+    assert "has another score than its checkpoint" in caplog.text
+    post = model.post_processor
+    assert all(value.isnan() for value in (post.image_threshold, post.image_min, post.pixel_threshold))
+    caplog.clear()
+    runner.validate(model, datamodule=plate(mvtec_root), ckpt_path=trained[1])
+    assert "another score" not in caplog.text
+    assert post.image_threshold.isfinite()
+    assert post.image_min <= post.image_max
+
+
+def test_images_of_any_size_are_scored_as_anomalib_predicts(trained, tmp_path):
+    """Which resizes with antialiasing, as training does."""
+    images = [(some_images(1, 256, 256)[0] * 255).to(torch.uint8)]
+    write_png(images[0], str(tmp_path / "fine.png"))
+    model = type(trained[0]).load_from_checkpoint(trained[1], map_location="cpu")
+    model.post_processor = model.evaluator = None
+    (found,) = engine(tmp_path).predict(model, data_path=tmp_path / "fine.png")
+    assert float(found.pred_score) == pytest.approx(score(model, images).scores[0], rel=1e-4, abs=1e-4)
 
 
 def test_a_checkpoint_of_a_model_that_was_built_otherwise_is_refused(name, trained):

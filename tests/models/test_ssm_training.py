@@ -87,15 +87,6 @@ def test_an_untrained_model_refuses_to_score_and_to_be_looked_at():
     assert torch.equal(other(images).anomaly_map, model(images).anomaly_map)
 
 
-def test_given_threshold_is_not_overruled_by_a_checkpoint(tmp_path, mvtec_root):
-    engine = make_engine(tmp_path)
-    engine.fit(SSM(max_updates=1, **SMALL), datamodule=data(mvtec_root))
-    load = SSM.load_from_checkpoint
-    loaded = load(engine.best_model_path, map_location="cpu", refinement_threshold=0.5, refinement_passes=3)
-    assert loaded.model.refinement.threshold == 0.5
-    assert len(loaded.model.refine(torch.rand(1, 3, 32, 32))) == 3
-
-
 def test_resuming_continues_the_schedule(tmp_path, mvtec_root):
     first, second = Recorder(stop_at=4), Recorder()
     engine = make_engine(tmp_path / "first", first)

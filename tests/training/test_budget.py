@@ -8,7 +8,7 @@ import torch
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, seed_everything
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from anomalib_ssl import CutPaste
 from anomalib_ssl.training import budget
@@ -70,6 +70,8 @@ def cosine(total):
         (7, {"max_steps": 0}, 0),
         (4, {"max_epochs": 10, "max_steps": 50}, 4),
         (4, {"max_epochs": -1}, 4),
+        (4, {"min_epochs": 5}, 4),
+        (4, {"min_steps": 4}, 4),
         (10, {"limit_train_batches": 2, "max_epochs": 2}, 4),
         (10, {"accumulate_grad_batches": 2, "max_epochs": 2}, 4),
     ],
@@ -83,6 +85,24 @@ def test_training_ends_at_the_first_limit_and_the_schedule_spans_it(
         assert recorder.rates == pytest.approx(cosine(expected))
     # Far below the budget's sensible interval there is one validation, after the last update.
     assert recorder.validations == ([expected] if expected else [])
+
+
+def test_the_last_weights_are_validated_whatever_ends_the_run(tmp_path, mvtec_root):
+    model = CutPaste(max_updates=300, **SMALL)
+    never_better = EarlyStopping("train_loss", patience=1, min_delta=100.0)
+    recorder, engine = fit(tmp_path, mvtec_root, model, callbacks=[never_better])
+    assert recorder.validations == [6]
+    saved = torch.load(engine.best_model_path, weights_only=True)
+    for threshold in (model.post_processor.image_threshold, saved["state_dict"]["post_processor._image_threshold"]):
+        assert threshold.isfinite()
+
+
+def test_the_rate_is_that_of_the_model_when_training_begins(tmp_path, mvtec_root):
+    """Such as a tuner sets it."""
+    model = CutPaste(max_updates=2, **SMALL)
+    model.lr = 0.02
+    recorder, _ = fit(tmp_path, mvtec_root, model)
+    assert recorder.rates[0] == pytest.approx(0.02)
 
 
 def test_the_schedule_ends_with_the_time(tmp_path, mvtec_root):

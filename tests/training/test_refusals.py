@@ -7,6 +7,7 @@ import pytest
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from torchvision.transforms import v2
 
 from anomalib_ssl import CutPaste
@@ -40,4 +41,14 @@ def test_images_that_cannot_be_scored_are_refused_before_the_first_update(
     refused = CutPaste("pool", backbone="test_resnet", image_size=32, max_updates=3, in_memory=in_memory, **model)
     with pytest.raises(ValueError, match=message):
         engine.fit(refused, datamodule=plate)
+    assert updates.made == 0
+
+
+@pytest.mark.parametrize("callback", [EMAWeightAveraging(), StochasticWeightAveraging(swa_lrs=0.1)])
+def test_statistics_are_not_averaged(callback, tmp_path, mvtec_root):
+    updates = Updates()
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", callbacks=[updates, callback])
+    model = CutPaste(backbone="test_resnet", image_size=32, max_updates=3)
+    with pytest.raises(ValueError, match=f"must not average weights, got {type(callback).__name__}"):
+        engine.fit(model, datamodule=MVTecAD(root=mvtec_root, category="plate", train_batch_size=2, num_workers=0))
     assert updates.made == 0

@@ -14,6 +14,7 @@ from anomalib_ssl.checkpoints import load_checkpoint
 from anomalib_ssl.checks import check_output, check_whole
 from anomalib_ssl.image_files import find_images, read_image
 from anomalib_ssl.inspection import Inspection, draw, inspect_candidates
+from anomalib_ssl.training.images.transforms import preprocessed
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
 MOST_ROWS = 100
@@ -77,9 +78,7 @@ def inspect(
 
 def _read(paths: list[Path], model: SelfSupervisedMixin) -> torch.Tensor:
     """Read images and pre-process them as the model does: shape (B, 3, H, W), on the model's device."""
-    images = [read_image(path).unsqueeze(0) for path in paths]
-    if model.pre_processor is not None:
-        images = [model.pre_processor(image) for image in images]
+    images = [preprocessed(model, read_image(path).unsqueeze(0)) for path in paths]
     if len({image.shape for image in images}) != 1:
         msg = f"images must be at least one, and of one size for a model that does not resize them, got {len(images)}."
         raise ValueError(msg)

@@ -13,6 +13,8 @@ import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule
 
+from anomalib_ssl.training.images.transforms import preprocessed
+
 SECONDS = 1.0
 """Calls are repeated for at least so long, but not fewer than three times if one takes less."""
 
@@ -56,10 +58,7 @@ def test_images(model: AnomalibModule, datamodule: AnomalibDataModule, count: in
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     images: list[Any] = [data[order[index % len(order)]].image for index in range(count)]
     with torch.inference_mode():
-        prepared = [image.unsqueeze(0).to(model.device) for image in images]
-        if model.pre_processor is not None:
-            prepared = [model.pre_processor(image) for image in prepared]
-    return torch.cat(prepared)
+        return torch.cat([preprocessed(model, image.unsqueeze(0).to(model.device)) for image in images])
 
 
 def num_parameters(model: AnomalibModule) -> int:

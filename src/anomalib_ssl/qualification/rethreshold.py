@@ -13,8 +13,8 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 
 from anomalib_ssl.checkpoints import read_checkpoint
+from anomalib_ssl.training.checkpointing import PREFIX, set_post_processor
 
-PREFIX = "post_processor."
 CONFIGURATION = "anomalib_post_processor_config"
 
 
@@ -53,11 +53,11 @@ def write_rethresholded(
         scores: Raw scores, for the range.
     """
     saved = read_checkpoint(path, kind)
-    state = saved["state_dict"]
-    state[f"{PREFIX}_image_threshold"] = torch.tensor(threshold, dtype=torch.float32)
+    values = {"_image_threshold": threshold}
     for name, value in (("image_min", scores.min()), ("image_max", scores.max())):
-        if math.isnan(float(state[f"{PREFIX}{name}"])):
-            state[f"{PREFIX}{name}"] = torch.tensor(float(value), dtype=torch.float32)
+        if math.isnan(float(saved["state_dict"][f"{PREFIX}{name}"])):
+            values[name] = float(value)
+    set_post_processor(saved, {name: torch.tensor(value, dtype=torch.float32) for name, value in values.items()})
     saved[CONFIGURATION] = {
         **(saved.get(CONFIGURATION) or {}),
         "image_sensitivity": 0.5,

@@ -16,6 +16,7 @@ from anomalib.models import AnomalibModule
 from anomalib.post_processing import PostProcessor
 
 from anomalib_ssl.augmentations.pixels import to_unit
+from anomalib_ssl.training.images.transforms import preprocessed
 
 BATCH = 8
 """Images scored at once."""
@@ -34,7 +35,7 @@ class Scored(NamedTuple):
 
 
 def score(model: AnomalibModule, images: Sequence[torch.Tensor]) -> Scored:
-    """Score images as an exported model does, in evaluation mode and full precision.
+    """Score images as ``anomalib predict`` does, but raw: in evaluation mode and full precision.
 
     Args:
         model: A trained model.
@@ -88,8 +89,7 @@ def _batches(model: AnomalibModule, images: Sequence[torch.Tensor]) -> Any:
     """Pre-process images, and batch those of one size."""
     batch: list[torch.Tensor] = []
     for image in images:
-        pixels = to_unit(image).unsqueeze(0).to(model.device)
-        ready = model.pre_processor(pixels) if model.pre_processor is not None else pixels
+        ready = preprocessed(model, to_unit(image).unsqueeze(0).to(model.device))
         if batch and (len(batch) == BATCH or batch[0].shape != ready.shape):
             yield torch.cat(batch)
             batch = []

@@ -62,3 +62,9 @@ class Fitted(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.is_fitted = bool(self.num_fitted > 0)
+
+
+def is_unfitted(module: nn.Module) -> bool:
+    """Whether a module has parts that are to be fitted, and none of them is."""
+    parts = [part.is_fitted for part in module.modules() if isinstance(part, Fitted)]
+    return bool(parts) and not any(parts)

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
-from anomalib_ssl.scoring import Fitted
+from anomalib_ssl.scoring.fitted import is_unfitted
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class UpdateBudget(Callback):
             msg = f"max_updates must be at least 1, got {max_updates}."
             raise ValueError(msg)
         self.max_updates = max_updates
+        self._validated_at: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lower the Trainer's limits before the optimiser and its schedule are built.
@@ -55,11 +56,11 @@ class UpdateBudget(Callback):
         """
         if stage != "fit":
             return
+        self._validated_at = None
         loop = trainer.fit_loop
         epochs, steps = loop.max_epochs, loop.max_steps
-        trained = [part.is_fitted for part in pl_module.modules() if isinstance(part, Fitted)]
         ended = 0 < steps <= trainer.global_step or 0 < (epochs or 0) <= trainer.current_epoch
-        if ended and not any(trained):
+        if ended and is_unfitted(pl_module):
             msg = (
                 f"This Engine has trained a model for {trainer.global_step} updates and counts on from there, so that "
                 f"{type(pl_module).__name__} would not be trained at all: make a new Engine for each model."
@@ -90,6 +91,19 @@ class UpdateBudget(Callback):
         if not _is_dev_run(trainer) and trainer.global_step >= total_updates(trainer):
             trainer.check_val_every_n_epoch = None
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take note of it."""
+        del pl_module
+        self._validated_at = trainer.global_step
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate where the run ended without it: by a callback between two validations, or against its minimum."""
+        del pl_module
+        if trainer.enable_validation and not _is_dev_run(trainer) and self._validated_at != trainer.global_step:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
 
 
 def total_updates(trainer: Trainer) -> int:

@@ -3,9 +3,11 @@
 
 """What checkpoints hold besides weights: of which model they are, and what has to be alike in one that reads them."""
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_ssl.augmentations.base import as_plain
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 else:
     Base = object
 
+logger = logging.getLogger(__name__)
+
 MODEL = "anomalib_ssl_model"
 """Key of a checkpoint with the name of the model's class."""
 
@@ -24,6 +28,12 @@ FITTED_BY = "anomalib_ssl_fitted_by"
 
 ARGUMENTS = "hyper_parameters"
 """Lightning's key of a checkpoint with the model's arguments."""
+
+PREFIX = "post_processor."
+"""Of the names that the post-processor's values have among the weights."""
+
+POST_PROCESSOR = ("_image_threshold", "_pixel_threshold", "image_min", "image_max", "pixel_min", "pixel_max")
+"""Its values, all of them found by a validation."""
 
 NOT_BUILT_BY = frozenset({"max_updates", "in_memory", "memory_limits", "updates_per_epoch", "held_out_share", "seed"})
 """Arguments of all models that have no part in what is built."""
@@ -54,14 +64,28 @@ class CheckpointMixin(Base):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose statistics were fitted in another way, unless training fits them anew.
 
+        Thresholds and ranges of another score, or another map, are left out.
+
         Raises:
             ValueError: If an argument among :attr:`fitted_by` is another; the message names it.
         """
         super().on_load_checkpoint(checkpoint)
         self._origin = {name: checkpoint[name] for name in (MODEL, ARGUMENTS) if name in checkpoint}
         trainer = getattr(self, "_trainer", None)
-        if trainer is None or trainer.state.fn != TrainerFn.FITTING:
-            check_fitted_alike(checkpoint, self)
+        stage = None if trainer is None else trainer.state.fn
+        if stage == TrainerFn.FITTING:
+            return
+        check_fitted_alike(checkpoint, self)
+        others = sorted(self.scoring_arguments & differing_arguments(checkpoint, self).keys())
+        if others:
+            set_post_processor(checkpoint, dict.fromkeys(POST_PROCESSOR, torch.tensor(torch.nan)))
+            if stage != TrainerFn.VALIDATING:
+                logger.warning(
+                    "%s has another %s than its checkpoint, whose threshold and range of scores are left out: labels "
+                    "and F1 scores mean nothing before Engine.validate has found new ones.",
+                    type(self).__name__,
+                    " and ".join(others),
+                )
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load weights and statistics.
@@ -86,7 +110,7 @@ def check_fitted_alike(checkpoint: Mapping[str, Any], model: Any) -> None:
         ValueError: If an argument among the model's ``fitted_by`` is another; the message names it.
     """
     for name, saved in checkpoint.get(FITTED_BY, {}).items():
-        if (given := model.hparams.get(name, saved)) != saved:
+        if as_plain(given := model.hparams.get(name, saved)) != as_plain(saved):
             msg = (
                 f"{name} must be {saved} for this checkpoint, got {given}: what images are compared with was "
                 "fitted so when it was trained."
@@ -99,15 +123,33 @@ def misfit(checkpoint: Mapping[str, Any], model: Any) -> str:
     own = type(model).__name__
     if (saved := checkpoint.get(MODEL, own)) != own:
         return f"{own} cannot be loaded from a checkpoint of {saved}."
-    written, given = checkpoint.get(ARGUMENTS, {}), model.hparams
-    differing = [
-        f"{name} is {given[name]!r}, not {written[name]!r}"
-        for name in written.keys() & given.keys() - model.scoring_arguments - NOT_BUILT_BY
-        if as_plain(given[name]) != as_plain(written[name])
-    ]
-    if not differing:
+    differing = differing_arguments(checkpoint, model)
+    reasons = [differing[name] for name in sorted(differing.keys() - model.scoring_arguments - NOT_BUILT_BY)]
+    if not reasons:
         return ""
     return (
-        f"{own} is built otherwise than the model of this checkpoint: {', '.join(sorted(differing))}. Give it the "
-        "arguments, or the --config, that it was trained with."
+        f"{own} is built otherwise than the model of this checkpoint: {', '.join(reasons)}. Give it the arguments, or "
+        "the --config, that it was trained with."
     )
+
+
+def differing_arguments(checkpoint: Mapping[str, Any], model: Any) -> dict[str, str]:
+    """Name the arguments that a model and a checkpoint have both, and not alike; say how they differ."""
+    written, given = checkpoint.get(ARGUMENTS, {}), model.hparams
+    return {
+        name: f"{name} is {given[name]!r}, not {written[name]!r}"
+        for name in written.keys() & given.keys()
+        if as_plain(given[name]) != as_plain(written[name])
+    }
+
+
+def set_post_processor(checkpoint: Mapping[str, Any], values: Mapping[str, torch.Tensor]) -> None:
+    """Write values of anomalib's post-processor into a checkpoint, as far as it has them.
+
+    It is a module and a callback, so that a checkpoint holds its state twice; Lightning loads the callback's last.
+    """
+    state = checkpoint["state_dict"]
+    state.update({f"{PREFIX}{name}": value for name, value in values.items() if f"{PREFIX}{name}" in state})
+    for kept in checkpoint.get("callbacks", {}).values():
+        if isinstance(kept, dict):
+            kept.update({name: value for name, value in values.items() if name in kept})

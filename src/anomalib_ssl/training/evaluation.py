@@ -15,6 +15,7 @@ from torch import nn
 
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.scoring.exposure import Exposure
+from anomalib_ssl.scoring.fitted import NotFittedError, is_unfitted
 from anomalib_ssl.training.quantization import calibration_data, quantize
 
 if TYPE_CHECKING:
@@ -120,6 +121,20 @@ class EvaluationMixin(Base):
         return scored
 
     validation_step = test_step = predict_step
+
+    def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
+        """Export to torch as anomalib does.
+
+        Raises:
+            NotFittedError: If the model has not been trained.
+        """
+        if is_unfitted(self):
+            msg = (
+                f"{type(self).__name__} has nothing to score with yet: train it, or give ckpt_path, to export it."
+            )
+            raise NotFittedError(msg)
+        path: Path = super().to_torch(*args, **kwargs)
+        return path
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
         """Export to ONNX as anomalib does, also on the way to OpenVINO, of operator set 18 unless told otherwise.

@@ -33,6 +33,7 @@ from anomalib_ssl.training.images.memory import check_memory_limits
 from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import (
+    check_callbacks,
     check_no_normalize,
     check_precision,
     check_sync_batchnorm,
@@ -166,12 +167,13 @@ class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
         """Refuse what cannot be trained on, or scored in, before it starts.
 
         Raises:
-            ValueError: If the Trainer's precision or ``sync_batchnorm`` does not work, the pre-processor normalises,
-                there are too few training images, or augmentations cannot take their size.
+            ValueError: If the Trainer's precision, callbacks or ``sync_batchnorm`` do not work, the pre-processor
+                normalises, there are too few training images, or augmentations cannot take their size.
         """
         check_precision(self.trainer)
         if stage != "fit":
             return
+        check_callbacks(self.trainer)
         check_sync_batchnorm(self.trainer, self.model)
         check_no_normalize(self.pre_processor)
         count = num_training_images(self.trainer)

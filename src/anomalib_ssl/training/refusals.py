@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torchvision.transforms.v2 import Normalize
@@ -48,6 +49,21 @@ def check_sync_batchnorm(trainer: Trainer, model: nn.Module) -> None:
             "MobileNet): torch's conversion drops it. ResNets can be synchronised."
         )
         raise ValueError(msg)
+
+
+def check_callbacks(trainer: Trainer) -> None:
+    """Raise if a callback averages weights.
+
+    Raises:
+        ValueError: If one does: statistics of normal images would be those of other weights, or averaged themselves.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StochasticWeightAveraging | WeightAveraging):
+            msg = (
+                f"callbacks must not average weights, got {type(callback).__name__}: statistics of normal images are "
+                "those of the weights they were fitted to. AutoencoderProjection has an average of its own (ema_decay)."
+            )
+            raise ValueError(msg)  # noqa: TRY004  # it is what the Trainer was given, not its type
 
 
 def check_no_normalize(pre_processor: nn.Module | None) -> None:

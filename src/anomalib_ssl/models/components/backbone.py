@@ -78,10 +78,10 @@ class Backbone(nn.Module):
         )
         last = {info["reduction"]: index for index, info in enumerate(infos)}
         self.stage_indices = [last[reduction] for reduction in STAGE_REDUCTIONS if reduction in last]
-        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        if pre_trained:
-            self.normalize_as_pretrained()
+        # With the weights they belong to, wherever these are loaded.
+        config = self.network.pretrained_cfg if pre_trained else {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        self.register_buffer("pixel_mean", torch.tensor(config["mean"]).view(1, 3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(config["std"]).view(1, 3, 1, 1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -107,12 +107,6 @@ class Backbone(nn.Module):
         if self.layer == "level7":  # between two of timm's stages
             return _level7(self.network, images), stages
         return scored.permute(0, 3, 1, 2) if self._channels_last_output else scored, stages
-
-    def normalize_as_pretrained(self) -> None:
-        """Normalise images as timm's weights for this network ask for, wherever its weights come from."""
-        config = self.network.pretrained_cfg
-        for pixels, values in ((self.pixel_mean, config["mean"]), (self.pixel_std, config["std"])):
-            pixels.copy_(torch.tensor(values).view(1, 3, 1, 1))
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         """Bring images (B, 3, H, W) from [0, 1] to the range that :attr:`network` is made for."""

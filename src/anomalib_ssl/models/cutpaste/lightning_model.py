@@ -100,9 +100,15 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
         >>> model = CutPastePatch(window_size=32, stride=4, dense="windows", seed=0)
     """
 
+    scoring_arguments = CutPasteTraining.scoring_arguments | {
+        "dense",
+        "per_location",
+        "stride",
+        "upsample_sigma",
+        "window_size",
+    }
     # The density is one of such windows, at these places, and images are compared by maps made of them.
-    fitted_by = CutPasteTraining.fitted_by | {"dense", "per_location", "stride", "upsample_sigma", "window_size"}
-    scoring_arguments = CutPasteTraining.scoring_arguments | fitted_by
+    fitted_by = scoring_arguments | {"image_size"}
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ class CutPasteTraining(SelfSupervisedMixin):
         self.optimizer = optimizer
         self.lr = lr
         self.freeze_updates = freeze_updates
-        self.finetune_lr = lr if finetune_lr is None else finetune_lr
+        self.finetune_lr = finetune_lr
         self.num_members = ensemble
         self.views = CutPasteViews(
             variant,
@@ -151,7 +151,7 @@ class CutPasteTraining(SelfSupervisedMixin):
             if self.optimizer == "sgd"
             else torch.optim.AdamW(weights, lr=self.lr, weight_decay=decay)
         )
-        factors = (1.0, self.finetune_lr / self.lr)
+        factors = (1.0, 1.0 if self.finetune_lr is None else self.finetune_lr / self.lr)
         return self.scheduled(optimizer, fine_tuning_schedule, head_updates=self.freeze_updates, factors=factors)
 
     def inspect(self, images: torch.Tensor) -> Inspection:

@@ -110,6 +110,8 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         "refinement_threshold",
         "score",
     }
+    # What images are compared with are restorations through these masks.
+    fitted_by = scoring_arguments - {"heat_map", "score"} | {"cell_sizes", "num_masks"}
 
     def __init__(
         self,

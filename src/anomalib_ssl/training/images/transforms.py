@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 import torch
+from anomalib.models import AnomalibModule
 from torchvision.transforms import v2
 
 DETERMINISTIC = (v2.CenterCrop, v2.Grayscale, v2.Identity, v2.Pad, v2.Resize, v2.RGB, v2.ToImage)
@@ -24,6 +25,15 @@ def steps(transform: Any) -> list[Any]:
     if type(transform) is v2.Compose:
         return [step for part in transform.transforms for step in steps(part)]
     return [transform]
+
+
+def preprocessed(model: AnomalibModule, images: torch.Tensor) -> torch.Tensor:
+    """Prepare images (B, C, H, W) for a model as anomalib does to test and to predict.
+
+    Calling a pre-processor is for exported graphs: it resizes without antialiasing.
+    """
+    transform = getattr(model.pre_processor, "transform", None)
+    return images if transform is None else transform(images)
 
 
 def compose(parts: Sequence[Any]) -> v2.Transform | None:
