@@ -3,11 +3,13 @@
 
 """What cannot be scored is refused before the first update, not after the last."""
 
+import numpy as np
 import pytest
-from anomalib.data import MVTecAD
+from anomalib.data import Folder, MVTecAD
 from anomalib.engine import Engine
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
+from PIL import Image
 from torchvision.transforms import v2
 
 from anomalib_ssl import CutPaste
@@ -51,4 +53,17 @@ def test_statistics_are_not_averaged(callback, tmp_path, mvtec_root):
     model = CutPaste(backbone="test_resnet", image_size=32, max_updates=3)
     with pytest.raises(ValueError, match=f"must not average weights, got {type(callback).__name__}"):
         engine.fit(model, datamodule=MVTecAD(root=mvtec_root, category="plate", train_batch_size=2, num_workers=0))
+    assert updates.made == 0
+
+
+def test_files_that_are_read_as_white_are_refused(tmp_path):
+    for number in range(6):
+        grey = np.full((40, 40), 10_000 + number, dtype=np.uint16)
+        (tmp_path / "good").mkdir(exist_ok=True)
+        Image.fromarray(grey).save(tmp_path / f"good/{number}.png")
+    updates = Updates()
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", callbacks=[updates])
+    data = Folder("deep", root=tmp_path, normal_dir="good", train_batch_size=2, num_workers=0)
+    with pytest.raises(ValueError, match=r"8 bits a colour, got I;16 of '.*png', which is read as white"):
+        engine.fit(CutPaste(backbone="test_resnet", image_size=32, max_updates=3), datamodule=data)
     assert updates.made == 0

@@ -129,9 +129,7 @@ class EvaluationMixin(Base):
             NotFittedError: If the model has not been trained.
         """
         if is_unfitted(self):
-            msg = (
-                f"{type(self).__name__} has nothing to score with yet: train it, or give ckpt_path, to export it."
-            )
+            msg = f"{type(self).__name__} has nothing to score with yet: train it, or give ckpt_path, to export it."
             raise NotFittedError(msg)
         path: Path = super().to_torch(*args, **kwargs)
         return path

@@ -34,6 +34,7 @@ from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import (
     check_callbacks,
+    check_depth,
     check_no_normalize,
     check_precision,
     check_sync_batchnorm,
@@ -244,10 +245,12 @@ class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
         """Refuse images that cannot be scored, before the first update rather than after the last.
 
         Raises:
-            ValueError: If they are of another size than the model's, or their values are not in [0, 1].
+            ValueError: If they are of another size than the model's, their values are not in [0, 1], or their files
+                have more than 8 bits.
         """
         if not self._images_checked:
             check_training_images(batch.image, self.size)  # type: ignore[arg-type]
+            check_depth(batch.image_path or ())
             self._images_checked = True
         stop: int | None = super().on_train_batch_start(batch, batch_idx)
         return stop

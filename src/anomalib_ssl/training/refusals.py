@@ -3,12 +3,15 @@
 
 """What no model of this package can be trained on or scored in, refused before it starts."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from PIL import Image
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torchvision.transforms.v2 import Normalize
@@ -79,6 +82,23 @@ def check_no_normalize(pre_processor: nn.Module | None) -> None:
             f"inside the model. Got {transform}."
         )
         raise ValueError(msg)
+
+
+def check_depth(paths: Iterable[Path | str]) -> None:
+    """Raise if an image file has more than 8 bits a colour, which anomalib reads as white.
+
+    Raises:
+        ValueError: If one has; the message names it.
+    """
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                mode = image.mode
+        except OSError:  # some data sets name what is no file of their own
+            continue
+        if mode.startswith(("I", "F")):
+            msg = f"Training images must have 8 bits a colour, got {mode} of '{path}', which is read as white."
+            raise ValueError(msg)
 
 
 def check_training_images(images: torch.Tensor, size: tuple[int, int]) -> None:
