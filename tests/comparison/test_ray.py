@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,6 +55,25 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"anomalib-ssl\[ray\]"):
         RayRunner(BenchmarkJobGenerator([])).run({})
+
+
+def test_a_result_that_cannot_be_kept_costs_no_other(tmp_path, monkeypatch):
+    """With a stand-in for Ray, whose tasks are done at once."""
+    task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda job: job))
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        remote=lambda _: task,
+        wait=lambda jobs, num_returns: (jobs[:num_returns], jobs[num_returns:]),
+        get=lambda job: job.attempt(),
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    store, full = Store(tmp_path / "out"), Store(tmp_path / "full")
+    full.table.mkdir(parents=True)
+    jobs = [Work(full, "lost", tmp_path), Work(store, "first", tmp_path), Work(store, "second", tmp_path)]
+    with pytest.raises(OSError, match="cannot be written .* lost,ok"):
+        RayRunner(BenchmarkJobGenerator(jobs)).run({})
+    assert [row.job for row in store.rows()] == ["first", "second"]
 
 
 @pytest.fixture(scope="module")

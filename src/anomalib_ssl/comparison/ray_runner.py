@@ -34,6 +34,7 @@ class RayRunner(Runner):
 
     Raises:
         ModuleNotFoundError: When run, if Ray is not installed.
+        OSError: When run, after all jobs, if a result could not be kept.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RayRunner(Runner):
             task = ray.remote(lambda job: job.attempt()).options(
                 num_gpus=self.gpus, num_cpus=self.cpus, max_retries=self.retries
             )
-            pending, rows = {}, []
+            pending, rows, broken = {}, [], []
             with ExitStack() as claims:
                 for job in self.generator.generate_jobs(args, prev_stage_results):
                     if claims.enter_context(job.store.claimed(job.job)):
@@ -74,8 +75,14 @@ class RayRunner(Runner):
                     (done, *_), _ = ray.wait(list(pending), num_returns=1)
                     job = pending.pop(done)
                     outcome = _outcome(ray, done, job)
-                    job.store.save(outcome)
+                    try:
+                        job.store.save(outcome)
+                    except OSError as error:  # the others' results are still to come
+                        logger.exception("%s cannot be kept.", job.job)
+                        broken.append(error)
                     rows.append(outcome.row)
+            if broken:
+                raise broken[0]
             return rows
         finally:
             if started:
