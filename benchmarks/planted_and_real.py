@@ -4,7 +4,8 @@
 """Whether planted defects tell what real ones do: rank correlations over models and over categories.
 
 Run ``anomalib-ssl qualify ... --real`` for each model and category, each into a folder of its own, and then
-``python benchmarks/planted_and_real.py FOLDER``: all files ``qualification.json`` below it are read.
+``python benchmarks/planted_and_real.py FOLDER``: all files ``qualification.json`` below it are read. Checkpoints whose
+paths differ only in the name of the category are one model.
 """
 
 import json
@@ -24,7 +25,7 @@ LEAST = 3
 def lines(path: Path) -> list[dict[str, object]]:
     """Read a file: for each model and family the share of planted defects found, their AUROC, and both of real ones."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    defects = pd.DataFrame(record["defects"])
+    settings, defects = record["settings"], pd.DataFrame(record["defects"])
     found = []
     for model, real in record["real"].items():
         sound = record["models"][model]["sound_scores"]
@@ -33,8 +34,8 @@ def lines(path: Path) -> list[dict[str, object]]:
             scores = [each[model] for each in chosen.scores]
             found.append(
                 {
-                    "model": model,
-                    "category": record["settings"]["category"],
+                    "model": settings["ckpt_paths"][model].replace(settings["category"], ""),
+                    "category": settings["category"],
                     "family": family,
                     "planted AUROC": mannwhitneyu(scores, sound).statistic / (len(scores) * len(sound)),
                     "planted recall": np.mean([each[model] for each in chosen.hits]),
