@@ -71,7 +71,7 @@ def test_a_result_that_cannot_be_kept_costs_no_other(tmp_path, monkeypatch):
     store, full = Store(tmp_path / "out"), Store(tmp_path / "full")
     full.table.mkdir(parents=True)
     jobs = [Work(full, "lost", tmp_path), Work(store, "first", tmp_path), Work(store, "second", tmp_path)]
-    with pytest.raises(OSError, match="cannot be written .* lost,ok"):
+    with pytest.raises(OSError, match=r"cannot be written .* lost,ok"):
         RayRunner(BenchmarkJobGenerator(jobs)).run({})
     assert [row.job for row in store.rows()] == ["first", "second"]
 

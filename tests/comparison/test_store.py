@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from anomalib.pipelines.components.runners import SerialRunner
 
+from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
 from anomalib_ssl.comparison.quiet import quiet
+from anomalib_ssl.comparison.recorded_job import RecordedJob
 from anomalib_ssl.comparison.row import COLUMNS, METRICS, Row
 from anomalib_ssl.comparison.store import Outcome, Store, read_pictures, write_atomically
 from anomalib_ssl.comparison.table import read_rows
@@ -207,6 +210,29 @@ def test_a_row_that_the_table_cannot_take_is_in_its_json_file(tmp_path):
     assert store.rows() == [FULL]
 
 
+class Work(RecordedJob):
+    """Stands in for a job, without a model."""
+
+    job = "job-1"
+
+    def describe(self):
+        return {}
+
+    def execute(self, device):
+        return Outcome(FULL)
+
+    def failure(self, error, details):
+        raise AssertionError(error)
+
+
+def test_what_cannot_be_kept_is_said_after_the_jobs_that_can(tmp_path):
+    full, store = Store(tmp_path / "full"), Store(tmp_path)
+    full.table.mkdir(parents=True)
+    with pytest.raises(OSError, match=r"cannot be written .* job-1,ok"):
+        SerialRunner(BenchmarkJobGenerator([Work(full), Work(store)])).run({})
+    assert store.rows() == [FULL]
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "name").mkdir()
     with pytest.raises(OSError, match="name"):
@@ -219,7 +245,7 @@ def test_a_log_that_cannot_be_written_costs_the_log_alone(tmp_path):
     log = tmp_path / "a.log"
     log.symlink_to("/dev/full")
     with quiet(log):
-        print("lost")
+        sys.stdout.write("lost")
 
 
 def test_the_row_is_there_when_pictures_cannot_be_written(tmp_path, caplog):

@@ -34,7 +34,7 @@ class RayRunner(Runner):
 
     Raises:
         ModuleNotFoundError: When run, if Ray is not installed.
-        OSError: When run, after all jobs, if a result could not be kept.
+        OSError: When run, after all jobs, if a result cannot be kept.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RayRunner(Runner):
         self.cpus = cpus
         self.retries = retries
 
-    def run(self, args: dict[str, Any], prev_stage_results: PREV_STAGE_RESULT = None) -> list[Row]:
+    def run(self, args: dict[str, Any], prev_stage_results: PREV_STAGE_RESULT = None) -> list[Row | None]:
         """Submit all jobs that no other benchmark has claimed, and keep each outcome when it is there."""
         ray = _import_ray()
         started = not ray.is_initialized()
@@ -65,7 +65,8 @@ class RayRunner(Runner):
             task = ray.remote(lambda job: job.attempt()).options(
                 num_gpus=self.gpus, num_cpus=self.cpus, max_retries=self.retries
             )
-            pending, rows, broken = {}, [], []
+            pending: dict[Any, RecordedJob] = {}
+            rows: list[Row | OSError] = []
             with ExitStack() as claims:
                 for job in self.generator.generate_jobs(args, prev_stage_results):
                     if claims.enter_context(job.store.claimed(job.job)):
@@ -77,13 +78,11 @@ class RayRunner(Runner):
                     outcome = _outcome(ray, done, job)
                     try:
                         job.store.save(outcome)
+                        rows.append(outcome.row)
                     except OSError as error:  # the others' results are still to come
                         logger.exception("%s cannot be kept.", job.job)
-                        broken.append(error)
-                    rows.append(outcome.row)
-            if broken:
-                raise broken[0]
-            return rows
+                        rows.append(error)
+            return RecordedJob.collect(rows)
         finally:
             if started:
                 ray.shutdown()
