@@ -80,7 +80,7 @@ class Store:
         return self.folder / "pictures"
 
     def weights(self, network: str) -> Path:
-        """File of a trained network that several jobs score with."""
+        """File of a trained network, with which several jobs may score."""
         return self.folder / "weights" / f"{network}.pt"
 
     def log(self, job: str) -> Path:
