@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from anomalib_ssl import cli
+from anomalib_ssl.commands import benchmark
 from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
 from anomalib_ssl.comparison.ray_runner import RayRunner
 from anomalib_ssl.comparison.row import Row
@@ -55,6 +57,21 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"anomalib-ssl\[ray\]"):
         RayRunner(BenchmarkJobGenerator([])).run({})
+
+
+def test_tasks_share_no_network(configuration, write, tmp_path, monkeypatch):
+    """What one of them wrote, others would not find, or would find on some machines alone."""
+    jobs = []
+
+    def run(generator, *_):
+        jobs.extend(generator.generate_jobs())
+        return SimpleNamespace(run=lambda _: [])
+
+    monkeypatch.setattr(benchmark, "RayRunner", run)
+    arguments = ["--config", str(write(configuration)), "--output", str(tmp_path / "out"), "--runner", "ray"]
+    assert cli.main(["benchmark", *arguments]) == 0
+    assert len(jobs) == 4
+    assert {job.weights for job in jobs} == {None}
 
 
 def test_a_result_that_cannot_be_kept_costs_no_other(tmp_path, monkeypatch):
