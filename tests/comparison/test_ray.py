@@ -68,9 +68,11 @@ def test_tasks_share_no_network(configuration, write, tmp_path, monkeypatch):
         return SimpleNamespace(run=lambda _: [])
 
     monkeypatch.setattr(benchmark, "RayRunner", run)
-    arguments = ["--config", str(write(configuration)), "--output", str(tmp_path / "out"), "--runner", "ray"]
+    entries = [{"class_path": "CutPaste", "init_args": {"score": way}} for way in ("density", "auto")]
+    alike = {**configuration, "benchmark": {**configuration["benchmark"], "model": {"grid": entries}}}
+    arguments = ["--config", str(write(alike)), "--output", str(tmp_path / "out"), "--runner", "ray"]
     assert cli.main(["benchmark", *arguments]) == 0
-    assert len(jobs) == 4
+    assert len(jobs) == 2
     assert {job.weights for job in jobs} == {None}
 
 
