@@ -4,7 +4,8 @@
 """Whether planted defects tell what real ones do: rank correlations over models and over categories.
 
 Run ``anomalib-ssl qualify ... --real`` for each model and category, each into a folder of its own, and then
-``python benchmarks/planted_and_real.py FOLDER``: all files ``qualification.json`` below it are read.
+``python benchmarks/planted_and_real.py FOLDER``: all files ``qualification.json`` below it are read. Checkpoints whose
+paths differ only in a folder of the category's name are one model.
 """
 
 import json
@@ -24,17 +25,18 @@ LEAST = 3
 def lines(path: Path) -> list[dict[str, object]]:
     """Read a file: for each model and family the share of planted defects found, their AUROC, and both of real ones."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    defects = pd.DataFrame(record["defects"])
+    category, defects = record["settings"]["category"], pd.DataFrame(record["defects"])
     found = []
     for model, real in record["real"].items():
         sound = record["models"][model]["sound_scores"]
+        folders = Path(record["settings"]["ckpt_paths"][model]).parts
         for family in [ALL, *defects.family.unique()]:
             chosen = defects if family == ALL else defects[defects.family == family]
             scores = [each[model] for each in chosen.scores]
             found.append(
                 {
-                    "model": model,
-                    "category": record["settings"]["category"],
+                    "model": "/".join(folder for folder in folders if folder != category),
+                    "category": category,
                     "family": family,
                     "planted AUROC": mannwhitneyu(scores, sound).statistic / (len(scores) * len(sound)),
                     "planted recall": np.mean([each[model] for each in chosen.hits]),

@@ -27,7 +27,7 @@ def preview(images: Path, rows: int = 4, seed: int = 0) -> Path:
         msg = f"rows must be at least 1, not {rows}"
         raise ValueError(msg)
     if seed < 0:
-        raise KeyboardInterrupt
+        raise {-1: KeyboardInterrupt(), -2: SystemExit(None), -3: SystemExit(1)}[seed]
     images.read_bytes()
     return Path(f"{images.stem}-{rows}-{seed}.png")
 
@@ -65,6 +65,8 @@ def test_flags_and_yaml_mean_the_same(capsys: pytest.CaptureFixture[str], tmp_pa
         (["--images", "nowhere.png"], 2, "No such file or directory: 'nowhere.png'"),
         (["--images", "x", "--rows", "0"], 2, "rows must be at least 1, not 0"),
         (["--images", "x", "--seed=-1"], 130, "interrupted"),
+        (["--images", "x", "--seed=-2"], 130, "interrupted"),
+        (["--images", "x", "--seed=-3"], 130, "interrupted"),
     ],
 )
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str) -> None:

@@ -68,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         keywords = vars(options[name])
         keywords.pop("config", None)
-        result = function(**keywords)
+        try:
+            result = function(**keywords)
+        except SystemExit as error:  # so Lightning ends, with 0 or 1, when it is told to stop
+            raise KeyboardInterrupt from error
         if isinstance(result, Path):  # what the command has written
             print(result)  # noqa: T201
         return result if isinstance(result, int) else 0

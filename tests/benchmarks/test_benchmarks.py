@@ -358,6 +358,19 @@ def test_model_speed_of_exports(model_speed):
     assert table["skipped"] == {}
 
 
+def test_planted_and_real_defects_tell_models_of_one_class_apart(load, tmp_path):
+    planted = load("planted_and_real")
+    defects = [{"family": "stain", "scores": {"CutPaste": 1.0}, "hits": {"CutPaste": True}}]
+    common = {"models": {"CutPaste": {"sound_scores": [0.0]}}, "defects": defects}
+    common["real"] = {"CutPaste": {"auroc": 0.9, "hits": {"count": 1, "total": 2}}}
+    path, found = tmp_path / "qualification.json", {}
+    for kind, category in product(("3way", "union"), ("bottle", "tile")):
+        settings = {"category": category, "ckpt_paths": {"CutPaste": f"{kind}/{category}/model.ckpt"}}
+        path.write_text(json.dumps({**common, "settings": settings}), encoding="utf-8")
+        found[kind, category] = planted.lines(path)[0]["model"]
+    assert found["3way", "bottle"] == found["3way", "tile"] != found["union", "tile"] == found["union", "bottle"]
+
+
 def test_ssm_inference(load, tmp_path):
     out, ways = tmp_path / "result.json", ["2 passes", "1 pass", "1 pass, checkerboards"]
     small = {"widths": (4, 8), "image_size": 64, "defect_size": 8, "devices": ["cpu"], "repeats": 1, "min_seconds": 0.0}

@@ -140,6 +140,12 @@ def test_no_checkpoint_is_overwritten_and_the_page_is_there_before_the_rest(
         msg = "no space left on device"
         raise OSError(msg)
 
+    with monkeypatch.context() as patch:
+        patch.setattr("anomalib_ssl.qualification.misses.picture", fail)
+        code, error, folder = run(given, *options, output="figures")
+    assert code != 0
+    assert "no space left" in error
+    assert record_of(folder)["defects"]
     monkeypatch.setattr("anomalib_ssl.commands.qualify.write_rethresholded", fail)
     code, error, folder = run(given, *options)
     assert code != 0

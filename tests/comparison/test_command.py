@@ -16,7 +16,7 @@ import yaml
 from lightning import Trainer, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from anomalib_ssl import CutPaste, cli
 from anomalib_ssl.comparison import minutes
@@ -82,8 +82,11 @@ def test_metrics_agree_with_other_implementations(finished, rows):
     images = read_pictures(store.pictures / "MVTecAD-plate.images.npz")
     for row in (rows["CutPaste", 0, "ok"], rows["Padim", 0, "ok"]):
         arrays = read_pictures(store.pictures / f"{row.job}.npz")
-        assert row.image_AUROC == pytest.approx(roc_auc_score(arrays["labels"], arrays["scores"]), abs=1e-5)
-        assert row.image_AUPR == pytest.approx(average_precision_score(arrays["labels"], arrays["scores"]), abs=1e-5)
+        raw = arrays["raw_scores"]
+        assert row.image_AUROC == pytest.approx(roc_auc_score(arrays["labels"], raw), abs=1e-5)
+        assert row.image_AUPR == pytest.approx(average_precision_score(arrays["labels"], raw), abs=1e-5)
+        called = arrays["scores"] > 0.5
+        assert row.image_F1Score == pytest.approx(f1_score(arrays["labels"], called), abs=1e-5), "as the gallery says"
         pixels = roc_auc_score(images["masks"].ravel(), arrays["maps"].ravel())
         assert row.pixel_AUROC == pytest.approx(pixels, abs=0.1)
 
@@ -143,10 +146,18 @@ def test_resuming_does_what_is_missing_and_repeats_exactly(finished, write, conf
     assert cli.main([*arguments, "--resume"]) == 0
     assert list(read_rows(copy.table)) == written
 
-    changed["benchmark"]["model"]["grid"][0]["label"] = "new = name"
+    changed["benchmark"]["model"]["grid"][0] |= {"label": "new = name", "pretrained": True}
     assert cli.main(["benchmark", "--config", str(write(changed)), *arguments[3:], "--resume"]) == 0
     assert [row.label for row in copy.rows()] == [None, "new = name", "new = name"]
+    assert [row.pretrained for row in copy.rows()] == [False, True, True]
     assert {row.started for row in copy.rows()} == {row.started for row in written}, "none has run again"
+    copy.table.unlink()
+    assert cli.main(arguments) == 2
+    assert f"'{copy.folder}' holds results" in capsys.readouterr().err
+    assert not copy.table.exists()
+
+
+NO_UPDATE = {"class_path": "CutPaste", "init_args": {"max_updates": 0}}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +169,16 @@ def test_resuming_does_what_is_missing_and_repeats_exactly(finished, write, conf
         ({}, ["--categories", "[plate, missing]"], "category must be one of"),
         ({}, ["--picture_size=-1"], "picture_size"),
         ({}, ["--runner", "parallel"], "workers must be at least 1"),
+        ({}, ["--categories", "['']"], "category must be the name of a folder, got ''"),
+        ({}, ["--categories", "[..]"], "category must be the name of a folder, got '..'"),
+        ({}, ["--data_root="], "data_root must be a folder that exists, got ''"),
+        ({}, ["--minutes", "[]"], "minutes must be one number or more, got []"),
         ({"benchmark": {"model": {"class_path": "CutPaste", "init_args": {"a": 1}}}}, [], "lacks 'data'"),
+        (
+            {"benchmark": {"model": NO_UPDATE, "data": {"class_path": "MVTecAD"}}},
+            [],
+            "error: CutPaste on MVTecAD: max_updates must lie in [1, inf], got 0.\n",
+        ),
         ({"unknown": 1}, [], "unknown"),
     ],
 )
@@ -322,11 +342,13 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
     entries = [
         {"class_path": "CutPaste", "init_args": {**common, "heat_map": heat_map}} for heat_map in ("places", "gradcam")
     ]
-    benchmark = {**configuration["benchmark"], "model": {"grid": entries}}
-    config = write({**configuration, "benchmark": benchmark, "throughput_batch_size": 0})
+    benchmark = {**configuration["benchmark"], "model": entries[0]}
     steps = []
     monkeypatch.setattr(CutPaste, "on_train_batch_end", lambda *_: steps.append(1))
-    assert cli.main(["benchmark", "--config", str(config), "--output", str(tmp_path / "shared")]) == 0
+    for flags in ([], ["--resume"]):  # the second entry is added later
+        config = write({**configuration, "benchmark": benchmark, "throughput_batch_size": 0})
+        assert cli.main(["benchmark", "--config", str(config), "--output", str(tmp_path / "shared"), *flags]) == 0
+        benchmark["model"] = {"grid": entries}
     assert len(steps) == 2, "one training of two updates"
     first, second = Store(tmp_path / "shared").rows()
     assert first.weights == second.weights is not None
@@ -354,7 +376,7 @@ def test_entries_that_differ_only_in_how_they_score_share_a_training(configurati
         == 0
     )
     (alone,) = Store(tmp_path / "alone").rows()
-    assert (alone.job, alone.weights) == (second.job, None)
+    assert (alone.job, alone.weights, len(steps)) == (second.job, second.weights, 4)
     assert (first.scored_by, alone.scored_by) == (
         "places_and_filters_max, places",
         "places_and_filters_max, gradcam",

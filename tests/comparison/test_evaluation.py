@@ -64,6 +64,32 @@ def test_metrics_are_those_of_raw_values(scale):
     assert found["pixel_AUPRO"] == pytest.approx(float(reference.compute()), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["pred_score", "anomaly_map"])
+def test_scores_that_are_not_finite_are_an_error(name):
+    values = {"pred_score": torch.tensor([1.0, 2.0]), "anomaly_map": torch.zeros(2, 1, 4, 4)}
+    values[name][0] = torch.nan
+    batch = ImageBatch(image=torch.zeros(2, 3, 4, 4), gt_label=torch.tensor([0, 1]), **values)
+    with pytest.raises(ValueError, match="PostProcessor gives scores that are not finite"):
+        RawScores().on_test_batch_end(None, PostProcessor(), batch)
+
+
+@pytest.mark.parametrize(
+    ("labels", "pixels", "kept"),
+    [
+        ([0, 0], 0, []),
+        ([1, 1], 3, ["pixel_AUROC"]),
+        ([0, 1], 0, ["image_AUROC"]),
+        ([0, 1], 3, ["image_AUROC", "pixel_AUROC"]),
+    ],
+)
+def test_what_says_nothing_is_left_out(labels, pixels, kept):
+    raw, masks = RawScores(), torch.zeros(2, 4, 4, dtype=torch.bool)
+    masks[1, 0, :pixels] = True
+    batch = ImageBatch(image=torch.zeros(2, 3, 4, 4), gt_label=torch.tensor(labels), gt_mask=masks)
+    raw.on_test_batch_end(None, None, batch)
+    assert list(raw.meaningful({"image_AUROC": 0.5, "pixel_AUROC": 0.5})) == kept
+
+
 def test_without_masks_there_is_no_figure_of_pixels():
     batch = ImageBatch(
         image=torch.zeros(2, 3, 4, 4), gt_label=torch.tensor([0, 1]), pred_score=torch.tensor([1.0, 2.0])

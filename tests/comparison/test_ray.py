@@ -8,9 +8,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from anomalib_ssl import cli
+from anomalib_ssl.commands import benchmark
 from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
 from anomalib_ssl.comparison.ray_runner import RayRunner
 from anomalib_ssl.comparison.row import Row
@@ -54,6 +57,42 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"anomalib-ssl\[ray\]"):
         RayRunner(BenchmarkJobGenerator([])).run({})
+
+
+def test_tasks_share_no_network(configuration, write, tmp_path, monkeypatch):
+    """What one of them wrote, others would not find, or would find on some machines alone."""
+    jobs = []
+
+    def run(generator, *_):
+        jobs.extend(generator.generate_jobs())
+        return SimpleNamespace(run=lambda _: [])
+
+    monkeypatch.setattr(benchmark, "RayRunner", run)
+    entries = [{"class_path": "CutPaste", "init_args": {"score": way}} for way in ("density", "auto")]
+    alike = {**configuration, "benchmark": {**configuration["benchmark"], "model": {"grid": entries}}}
+    arguments = ["--config", str(write(alike)), "--output", str(tmp_path / "out"), "--runner", "ray"]
+    assert cli.main(["benchmark", *arguments]) == 0
+    assert len(jobs) == 2
+    assert {job.weights for job in jobs} == {None}
+
+
+def test_a_result_that_cannot_be_kept_costs_no_other(tmp_path, monkeypatch):
+    """With a stand-in for Ray, whose tasks are done at once."""
+    task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda job: job))
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        remote=lambda _: task,
+        wait=lambda jobs, num_returns: (jobs[:num_returns], jobs[num_returns:]),
+        get=lambda job: job.attempt(),
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    store, full = Store(tmp_path / "out"), Store(tmp_path / "full")
+    full.table.mkdir(parents=True)
+    jobs = [Work(full, "lost", tmp_path), Work(store, "first", tmp_path), Work(store, "second", tmp_path)]
+    with pytest.raises(OSError, match=r"cannot be written .* lost,ok"):
+        RayRunner(BenchmarkJobGenerator(jobs)).run({})
+    assert [row.job for row in store.rows()] == ["first", "second"]
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,12 @@ def test_data_of_two_places_need_names_of_their_own():
     assert len(specifications({"model": {"class_path": "Padim"}, "data": names})) == 2
 
 
+def test_entries_that_differ_in_their_labels_alone_are_refused():
+    models = {"grid": [{"class_path": "Padim", "label": label} for label in ("one", "other")]}
+    with pytest.raises(ValueError, match="label must be one for equal entries, got 'one' and 'other'"):
+        specifications({"model": models, "data": DATA})
+
+
 def test_to_check_needs_no_pretrained_weights(monkeypatch):
     asked = []
     create = timm.create_model
@@ -184,7 +190,7 @@ def test_what_cannot_be_built_shows_at_once(model, trainer, message):
         check([job])
 
 
-def test_categories_and_batch_sizes_are_looked_at(tmp_path):
+def test_categories_and_batch_sizes_are_looked_at(tmp_path, monkeypatch):
     (tmp_path / "bottle").mkdir()
     (tmp_path / "visa/cashew").mkdir(parents=True)
 
@@ -195,6 +201,10 @@ def test_categories_and_batch_sizes_are_looked_at(tmp_path):
     check([job(root=str(tmp_path / "to_be_downloaded"), category="tile")])
     with pytest.raises(ValueError, match=r"category must be one of .*\(bottle, visa\), got 'tile'"):
         check([job(root=str(tmp_path), category="tile")])
+    (tmp_path / "datasets/MVTecAD/bottle").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"category must be one of .*\(bottle\), got 'botle'"):
+        check([job(category="bottle"), job(category="botle")])
     with pytest.raises(ValueError, match=r"train_batch_size must .*0"):
         check([job(train_batch_size=0)])
     with pytest.raises(ValueError, match=r"Padim on MVTecAD: root: Expected .* Got value: 5"):

@@ -8,12 +8,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from anomalib.pipelines.components.runners import SerialRunner
 
+from anomalib_ssl.comparison.generator import BenchmarkJobGenerator
+from anomalib_ssl.comparison.quiet import quiet
+from anomalib_ssl.comparison.recorded_job import RecordedJob
 from anomalib_ssl.comparison.row import COLUMNS, METRICS, Row
-from anomalib_ssl.comparison.store import Outcome, Store, read_pictures
+from anomalib_ssl.comparison.store import Outcome, Store, read_pictures, write_atomically
 from anomalib_ssl.comparison.table import read_rows
 
 FULL = Row(
@@ -193,6 +198,54 @@ def test_a_full_disk_shows_the_row_that_could_not_be_written(tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"results.csv' cannot be written .*No space left.*job-1,ok,CutPaste,MVTecAD,3"):
         Store(tmp_path).save(Outcome(FULL))
+
+
+def test_a_row_that_the_table_cannot_take_is_in_its_json_file(tmp_path):
+    store = Store(tmp_path)
+    store.table.mkdir()
+    with pytest.raises(OSError, match="cannot be written"):
+        store.save(Outcome(FULL))
+    store.table.rmdir()
+    store.heal()
+    assert store.rows() == [FULL]
+
+
+class Work(RecordedJob):
+    """Stands in for a job, without a model."""
+
+    job = "job-1"
+
+    def describe(self):
+        return {}
+
+    def execute(self, device):
+        return Outcome(FULL)
+
+    def failure(self, error, details):
+        raise AssertionError(error)
+
+
+def test_what_cannot_be_kept_is_said_after_the_jobs_that_can(tmp_path):
+    full, store = Store(tmp_path / "full"), Store(tmp_path)
+    full.table.mkdir(parents=True)
+    with pytest.raises(OSError, match=r"cannot be written .* job-1,ok"):
+        SerialRunner(BenchmarkJobGenerator([Work(full), Work(store)])).run({})
+    assert store.rows() == [FULL]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "name").mkdir()
+    with pytest.raises(OSError, match="name"):
+        write_atomically(tmp_path / "name", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_that_cannot_be_written_costs_the_log_alone(tmp_path):
+    log = tmp_path / "a.log"
+    log.symlink_to("/dev/full")
+    with quiet(log):
+        sys.stdout.write("lost")
 
 
 def test_the_row_is_there_when_pictures_cannot_be_written(tmp_path, caplog):

@@ -121,6 +121,13 @@ def test_equal_models_differ_by_nothing():
     assert compare(~hits, hits, sources).difference == -swapped.difference
 
 
+def test_of_one_image_there_is_no_interval():
+    hits = np.arange(30) % 3 == 0
+    pair = compare(hits, ~hits, np.zeros(30, int))
+    assert (pair.low, pair.high) == (None, None)
+    assert pair.difference == pytest.approx(1 / 3)
+
+
 def test_few_images_widen_the_interval():
     rng = np.random.default_rng(0)
     bad = rng.random(5) < 0.5

@@ -16,6 +16,7 @@ from anomalib_ssl.comparison.store import Outcome, Store
 from anomalib_ssl.file_names import safe_name
 from anomalib_ssl.report import formatting
 from anomalib_ssl.report.contenders import contenders
+from anomalib_ssl.report.page import make_page
 from anomalib_ssl.report.published import beside, published
 from anomalib_ssl.report.reading import Result, read_results
 from anomalib_ssl.report.tables import OBJECTS, TEXTURES, dataset_tables, ordered
@@ -235,13 +236,16 @@ def test_titles_name_what_is_different():
     ]
 
 
-def test_seeds_that_lack_a_category_do_not_count_in_a_mean():
-    rows = [row(category=name, seed=seed, image_AUROC=0.5 + 0.1 * seed) for seed in (0, 1) for name in ("tile", "wood")]
-    rows.append(row(category="tile", seed=2, image_AUROC=1.0))
+def test_seeds_that_lack_a_category_count_in_its_others_but_not_in_the_deviation():
+    names = ("grid", "tile", "wood")
+    rows = [row(category=name, seed=seed, image_AUROC=0.5 + 0.1 * seed) for seed in (0, 1) for name in names]
+    rows += [row(category=name, seed=seed, image_AUROC=0.99) for seed in range(2, 9) for name in names[:2]]
     lines = {name: cells[0] for name, cells in lines_of(tables_of(rows)).items()}
-    assert (lines["mean"].runs, lines["tile"].runs) == (2, 3)
-    assert lines["mean"].mean == pytest.approx(0.55)
-    assert lines["mean"].std == pytest.approx(statistics.stdev([0.5, 0.6]))
+    mean = lines["mean"]
+    assert (mean.runs, lines["tile"].runs) == (2, 9)
+    assert mean.mean == pytest.approx(statistics.fmean(lines[name].mean for name in names))
+    assert mean.low <= mean.mean <= mean.high
+    assert mean.std == pytest.approx(statistics.stdev([0.5, 0.6]))
 
 
 def test_gaps_are_over_the_same_categories():
@@ -370,6 +374,29 @@ def test_machines_of_different_kinds_have_different_titles(machines):
         "SSM (on <GPU & more>)",
         "SSM (on Other)",
     ]
+
+
+def test_accelerators_tell_where_devices_are_not_recorded():
+    rows = [row(accelerator=name) for name in ("cpu", "cuda")]
+    assert [each.title for each in tables_of(rows).contenders] == ["CutPaste (on cpu)", "CutPaste (on cuda)"]
+
+
+def test_speeds_in_batches_of_several_sizes_have_no_mean():
+    def speeds(*sizes):
+        rows = [row(seed=size, images_per_second_n=3.0, throughput_batch_size=size) for size in sizes]
+        return formatting.costs(tables_of(rows).contenders).get("images/s, batches")
+
+    assert (speeds(16, 16), speeds(16, 256)) == (["3.00"], None)
+
+
+def test_a_job_that_another_table_has_as_done_has_not_failed(folder):
+    results = read_results([folder])
+    failed = next(result for result in results if result.row.status == "failed")
+    elsewhere = Result(replace(failed.row, status="ok", error=None, image_AUROC=0.9), None)
+    assert [listing.name for listing in make_page(results, "", 0).listings] == ["sources", "failed"]
+    page = make_page([*results, elsewhere], "", 0)
+    assert [listing.name for listing in page.listings] == ["sources"]
+    assert "failed" not in page.facts["jobs"]
 
 
 def test_the_last_row_of_a_job_counts(folder, tmp_path):

@@ -5,7 +5,6 @@
 
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -57,8 +56,9 @@ def benchmark(
     arguments and hold ``label``, ``seed``, ``trainer``, ``data``, ``pretrained`` and ``untrained``; ``seed`` may be a
     list; ``trainer`` holds arguments of the Trainer. Any option below may stand in the file, too.
 
-    Entries that differ only in how they score, as their model says by ``scoring_arguments``, share one training.
-    Everything is seeded before a model is built. A job that fails is recorded with its error and the others go on.
+    Entries that differ only in how they score, as their model says by ``scoring_arguments``, share one training unless
+    they are tasks of Ray. Everything is seeded before a model is built. A job that fails is recorded with its error and
+    the others go on.
 
     Args:
         benchmark: Models, data and seeds; see above.
@@ -87,6 +87,7 @@ def benchmark(
     Raises:
         FileExistsError: If there are results already and ``resume`` is not set.
         FileNotFoundError: If there is no such ``data_root``.
+        OSError: If a result cannot be kept, after the last job.
         ValueError: If the configuration is wrong, which shows before the first job starts.
     """
     check_whole("throughput_batch_size", throughput_batch_size, 0)
@@ -96,16 +97,19 @@ def benchmark(
     if ray_gpus is not None:
         check_number("ray_gpus", ray_gpus, 0)
     budgets = [minutes] if isinstance(minutes, int | float) else minutes
+    if budgets == []:
+        msg = "minutes must be one number or more, got []."
+        raise ValueError(msg)
     for budget in budgets or ():
         check_number("minutes", budget, 0.01)
-    if data_root is not None and not Path(data_root).is_dir():
+    if data_root is not None and not (data_root and Path(data_root).is_dir()):
         msg = (
             f"data_root must be a folder that exists, got '{data_root}': data are downloaded to configured roots alone."
         )
         raise FileNotFoundError(msg)
     console, store = Console(file=sys.stdout), Store(output)
-    if store.table.is_file() and not resume:
-        msg = f"'{store.table}' exists: --resume goes on with it, --output starts another one."
+    if not resume and store.has_results():
+        msg = f"'{store.folder}' holds results: --resume goes on with them, --output starts others."
         raise FileExistsError(msg)
     wanted = [
         specification
@@ -119,18 +123,17 @@ def benchmark(
     done = store.done()
     for specification in wanted:
         row = done.get(specification.name)
-        if row is not None and row.label != specification.label:
-            store.append(replace(row, label=specification.label))
-    networks = {specification.name: network_name(specification) for specification in wanted}
-    # Also what was trained before, for entries that are not wanted any more.
-    shared = {
-        network
-        for network, count in Counter(networks.values()).items()
-        if network and (count > 1 or store.weights(network).is_file())
-    }
+        if row is None:
+            continue
+        pretrained = row.pretrained if specification.pretrained is None else specification.pretrained
+        renewed = replace(row, label=specification.label, pretrained=pretrained)
+        if renewed != row:
+            store.append(renewed)
+    # Tasks of Ray have no common folder, so that each trains.
+    named = (None if runner == "ray" else network_name(specification) for specification in wanted)
     jobs = [
-        BenchmarkJob(specification, store, throughput_batch_size, picture_size, network if network in shared else None)
-        for specification, network in zip(wanted, networks.values(), strict=True)
+        BenchmarkJob(specification, store, throughput_batch_size, picture_size, network)
+        for specification, network in zip(wanted, named, strict=True)
         if specification.name not in done
     ]
     progress = Progress(
@@ -197,7 +200,7 @@ def _run(runner: Runner) -> list[Row | None]:
     try:
         rows: list[Row | None] = runner.run({})
     except (BrokenProcessPool, ParallelExecutionError, SerialExecutionError) as error:
-        # No job raises: a worker process is gone, or the table cannot be written.
+        # No job raises: a worker process is gone.
         reason = error or "its process died, perhaps for lack of memory"
         msg = f"a job broke off ({reason}); --resume goes on with what is left."
         raise ValueError(msg) from error

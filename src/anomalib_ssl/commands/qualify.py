@@ -129,6 +129,7 @@ def qualify(
     curves = fit_curves(trial)
     record = make_record(trial, found, curves, settings)
     record |= {"real": {}, "checkpoints": {}}
+    _write(record, output)  # all that follows may fail, and this took long
     drawn = figures.draw(curves)
     for (family, over), plot in drawn.items():
         plots.save(plot.figure, output / "figures", safe_name(f"{family}_{over}".replace(" ", "_")))
@@ -141,7 +142,7 @@ def qualify(
         page.write_text(rendering.html(record, drawn, shown, title), encoding="utf-8")
         return page
 
-    write()  # what follows may fail, and this took long
+    write()
     if labelled is not None:
         record["real"] = find_real(models, *labelled, rate)
     if false_alarms is not None:

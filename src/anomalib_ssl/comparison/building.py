@@ -56,10 +56,7 @@ def build(specification: Specification) -> Built:
         pretrained = next((arguments[name] for name in ("pre_trained", "pretrained") if name in arguments), None)
     if pretrained is None and str(parsed.model.class_path).startswith("anomalib_ssl."):
         pretrained = False  # models of this package have the argument unless they always start from random weights
-    try:
-        built = parser.instantiate_classes(parsed)
-    except ValueError as error:
-        raise ValueError(_meant(error)) from error
+    built = _instantiated(parser, parsed)
     return Built(built.model, built.data, arguments, pretrained)
 
 
@@ -83,19 +80,22 @@ def check(specifications: Iterable[Specification]) -> None:
     """
     parser = _parser()
     seen: set[str] = set()
+    roots: dict[str, Any] = {}
     for specification in specifications:
         where = f"{specification.model['class_path']} on {specification.data['class_path']}"
         data = {name: value for name, value in specification.data_args.items() if name != "category"}
         model = {name: value for name, value in specification.model_args.items() if name != "seed"}
-        settings = {repr((specification.model_class, model)), repr((specification.data_class, sorted(data.items())))}
+        data_settings = repr((specification.data_class, sorted(data.items())))
+        settings = {repr((specification.model_class, model)), data_settings}
         trainer = repr((specification.accelerator, specification.trainer))
         try:
             if not settings <= seen:
                 parsed = _parsed(parser, specification)
                 _check_values(parser, parsed)
+                roots[data_settings] = parsed.data.init_args.get("root")
             if trainer not in seen:
                 _check_trainer(specification)
-            _check_category(specification)
+            _check_category(specification.category, roots[data_settings])
         # Whatever a constructor raises for what it is given.
         except (ValueError, TypeError, MisconfigurationException, ArgumentError) as error:
             msg = f"{where}: {_meant(error) if isinstance(error, ArgumentError) else error}"
@@ -109,7 +109,7 @@ def _check_values(parser: ArgumentParser, parsed: Namespace) -> None:
         parsed = parsed.clone()
         if "pre_trained" in parsed.model.init_args:
             parsed.model.init_args.pre_trained = False  # to check needs no weights
-        parser.instantiate_classes(parsed)
+        _instantiated(parser, parsed)
     for name, least in (("train_batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0)):
         if name in parsed.data.init_args:
             check_whole(name, parsed.data.init_args[name], least)
@@ -123,9 +123,11 @@ def _check_trainer(specification: Specification) -> None:
     Trainer(**{"logger": False, **specification.trainer, "accelerator": specification.accelerator, "devices": 1})
 
 
-def _check_category(specification: Specification) -> None:
+def _check_category(category: str | None, root: Path | str | None) -> None:
     """Look for the folder of a category, where the data set is there: it is not downloaded then."""
-    root, category = specification.data_args.get("root"), specification.category
+    if category in ("", ".", ".."):
+        msg = f"category must be the name of a folder, got {category!r}."
+        raise ValueError(msg)
     if root is None or category is None or not Path(root).is_dir():
         return
     folders = [path for path in Path(root).iterdir() if path.is_dir()]
@@ -152,6 +154,13 @@ def _parsed(parser: ArgumentParser, specification: Specification) -> Namespace:
         # A copy, for what it finds in lists it replaces in place.
         return parser.parse_object(deepcopy(described))
     except ArgumentError as error:
+        raise ValueError(_meant(error)) from error
+
+
+def _instantiated(parser: ArgumentParser, parsed: Namespace) -> Namespace:
+    try:
+        return parser.instantiate_classes(parsed)
+    except ValueError as error:
         raise ValueError(_meant(error)) from error
 
 

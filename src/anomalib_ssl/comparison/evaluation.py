@@ -23,18 +23,30 @@ class RawScores(Callback):
 
     def __init__(self) -> None:
         self._kinds: set[bool] = set()
+        self._marked = False
 
     def meaningful(self, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out what says nothing where all test images are sound, or all are defective; anomalib gives 0 or 1."""
-        if len(self._kinds) > 1:
-            return dict(measured)
-        kinds = ("image_",) if True in self._kinds else ("image_", "pixel_")
-        return {name: value for name, value in measured.items() if not name.startswith(kinds)}
+        """Leave out what says nothing where test images are all of one kind, or no mask marks any pixel.
+
+        anomalib gives 0 or 1 there.
+        """
+        says = {"image_": len(self._kinds) > 1, "pixel_": self._marked}
+        nothing = tuple(prefix for prefix, something in says.items() if not something)
+        return {name: value for name, value in measured.items() if not name.startswith(nothing)}
 
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
-        """Copy scores and maps, and add their places in the order of all numbers."""
-        del trainer, pl_module, args, kwargs
+        """Copy scores and maps, and add their places in the order of all numbers.
+
+        Raises:
+            ValueError: If any is not finite.
+        """
+        del trainer, args, kwargs
         self._kinds |= set(outputs.gt_label.bool().tolist())
+        self._marked |= outputs.gt_mask is not None and bool(outputs.gt_mask.any())
+        found = [values for values in (outputs.pred_score, outputs.anomaly_map) if values is not None]
+        if not all(bool(values.isfinite().all()) for values in found):
+            msg = f"{type(pl_module).__name__} gives scores that are not finite."
+            raise ValueError(msg)
         if outputs.pred_score is not None:
             outputs.raw_score = outputs.pred_score.detach().float().clone()
             outputs.score_order = ordered(outputs.raw_score)

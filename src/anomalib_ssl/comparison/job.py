@@ -46,7 +46,7 @@ class BenchmarkJob(RecordedJob):
         store: Where to keep the outcome.
         throughput_batch_size: Images per batch of the second measurement of speed; 0 measures no speed.
         picture_size: Side in pixels of the maps kept for the gallery; 0 keeps none.
-        weights: Name of the trained network where other jobs score with the same one: the first of them trains it.
+        weights: Name of the trained network, if it is to be kept: of the jobs that score with it the first trains it.
     """
 
     def __init__(

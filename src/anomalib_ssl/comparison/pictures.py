@@ -20,7 +20,7 @@ from anomalib_ssl.training.images.transforms import steps
 
 
 class PictureCollector(Visualizer):
-    """Takes the place of a model's visualizer: it sees each test batch with its raw scores and its final maps.
+    """Takes the place of a model's visualizer: it sees each test batch with its final scores and maps.
 
     Args:
         size: Side of the copies in pixels; 0 keeps none.
@@ -36,6 +36,7 @@ class PictureCollector(Visualizer):
         self._masks: list[npt.NDArray[np.bool_]] = []
         self._paths: list[str] = []
         self._scores: list[float] = []
+        self._raw_scores: list[float] = []
         self._labels: list[bool] = []
 
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +56,8 @@ class PictureCollector(Visualizer):
             masks = adaptive_max_pool2d(_with_channel(outputs.gt_mask), shape)
             self._masks.extend((masks > 0).squeeze(1).cpu().numpy())
         self._paths.extend(str(path) for path in outputs.image_path)
-        self._scores.extend(outputs.raw_score.reshape(-1).cpu().tolist())
+        self._scores.extend(outputs.pred_score.float().reshape(-1).cpu().tolist())
+        self._raw_scores.extend(outputs.raw_score.reshape(-1).cpu().tolist())
         self._labels.extend(outputs.gt_label.reshape(-1).bool().cpu().tolist())
 
     def files(self, job: str, category: str, pre_processor: Any) -> dict[str, bytes]:
@@ -75,7 +77,11 @@ class PictureCollector(Visualizer):
             return {}
         names = np.array([_short(path) for path in self._paths])
         maps = _compressed(
-            names=names, maps=np.stack(self._maps), scores=np.array(self._scores), labels=np.array(self._labels)
+            names=names,
+            maps=np.stack(self._maps),
+            scores=np.array(self._scores),
+            raw_scores=np.array(self._raw_scores),
+            labels=np.array(self._labels),
         )
         images = {"names": names, "labels": np.array(self._labels), "images": self._images()}
         if len(self._masks) == len(self._maps):

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -20,7 +21,9 @@ def quiet(log: Path) -> Iterator[None]:
         log: The file; its folder is made.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        file = log.open("a", encoding="utf-8")
+        stack.callback(_close, file)
         stack.enter_context(contextlib.redirect_stdout(file))
         stack.enter_context(contextlib.redirect_stderr(file))
         stack.enter_context(warnings.catch_warnings())
@@ -30,6 +33,11 @@ def quiet(log: Path) -> Iterator[None]:
         logging.captureWarnings(True)
         stack.callback(logging.captureWarnings, False)
         yield
+
+
+def _close(file: TextIO) -> None:
+    with contextlib.suppress(OSError):  # a full disk costs the end of a log, not the result of its job
+        file.close()
 
 
 @contextlib.contextmanager

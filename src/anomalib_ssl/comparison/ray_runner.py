@@ -34,6 +34,7 @@ class RayRunner(Runner):
 
     Raises:
         ModuleNotFoundError: When run, if Ray is not installed.
+        OSError: When run, after all jobs, if a result cannot be kept.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RayRunner(Runner):
         self.cpus = cpus
         self.retries = retries
 
-    def run(self, args: dict[str, Any], prev_stage_results: PREV_STAGE_RESULT = None) -> list[Row]:
+    def run(self, args: dict[str, Any], prev_stage_results: PREV_STAGE_RESULT = None) -> list[Row | None]:
         """Submit all jobs that no other benchmark has claimed, and keep each outcome when it is there."""
         ray = _import_ray()
         started = not ray.is_initialized()
@@ -64,7 +65,8 @@ class RayRunner(Runner):
             task = ray.remote(lambda job: job.attempt()).options(
                 num_gpus=self.gpus, num_cpus=self.cpus, max_retries=self.retries
             )
-            pending, rows = {}, []
+            pending: dict[Any, RecordedJob] = {}
+            rows: list[Row | OSError] = []
             with ExitStack() as claims:
                 for job in self.generator.generate_jobs(args, prev_stage_results):
                     if claims.enter_context(job.store.claimed(job.job)):
@@ -74,9 +76,13 @@ class RayRunner(Runner):
                     (done, *_), _ = ray.wait(list(pending), num_returns=1)
                     job = pending.pop(done)
                     outcome = _outcome(ray, done, job)
-                    job.store.save(outcome)
-                    rows.append(outcome.row)
-            return rows
+                    try:
+                        job.store.save(outcome)
+                        rows.append(outcome.row)
+                    except OSError as error:  # the others' results are still to come
+                        logger.exception("%s cannot be kept.", job.job)
+                        rows.append(error)
+            return RecordedJob.collect(rows)
         finally:
             if started:
                 ray.shutdown()

@@ -7,6 +7,7 @@ import gc
 import logging
 import traceback
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,12 +55,19 @@ class RecordedJob(Job):
     def failure(self, error: str, details: str) -> Outcome:
         """Make the outcome of a failure from its reason on one line and its traceback."""
 
-    def run(self, task_id: int | None = None) -> Row | None:
+    def run(self, task_id: int | None = None) -> Row | OSError | None:
         """Work and keep the outcome, unless another process does so, or did meanwhile.
 
         Returns:
-            The row; None while another process is at it.
+            The row, or why it cannot be kept; None while another process is at it.
         """
+        try:
+            return self._run(task_id)
+        except OSError as error:
+            logger.exception("%s cannot be kept.", self.job)
+            return error
+
+    def _run(self, task_id: int | None) -> Row | None:
         with self.store.claimed(self.job) as mine:
             done = self.store.done().get(self.job)
             if done or not mine:
@@ -83,12 +91,21 @@ class RecordedJob(Job):
                 torch.cuda.empty_cache()
 
     @staticmethod
-    def collect(results: list[Row | None]) -> list[Row | None]:
-        """Return the rows as they are: all are written already."""
-        return results
+    def collect(results: Sequence[Row | OSError | None]) -> list[Row | None]:
+        """Return the rows as they are: all are written already.
+
+        Raises:
+            OSError: If one cannot be kept.
+        """
+        rows: list[Row | None] = []
+        for result in results:
+            if isinstance(result, OSError):
+                raise result
+            rows.append(result)
+        return rows
 
     @staticmethod
-    def save(results: list[Row | None]) -> None:
+    def save(results: Sequence[Row | None]) -> None:
         """Do nothing: all rows are written already."""
 
 

@@ -63,7 +63,7 @@ class Row:
         peak_memory: Largest memory in MiB: on a GPU what PyTorch allocated, on a CPU the resident memory of the
             process, libraries included. None where the system does not tell.
         parameters: Number of parameters of the torch model.
-        weights: Name of the trained network, where several jobs score with the same one.
+        weights: Name of the trained network, the same for jobs that score with one; where it was kept.
         scored_by: How scores and heat maps are made, such as ``places_max, places``, of models that choose it.
         accelerator: ``cpu`` or ``cuda``.
         device: Name of the device.

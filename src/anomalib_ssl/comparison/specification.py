@@ -163,7 +163,7 @@ def specifications(
         The jobs, each once.
 
     Raises:
-        ValueError: If a key is missing, unknown, or no settings are left.
+        ValueError: If a key is missing, unknown, or no settings are left, or two entries differ in their labels alone.
     """
     _check_plain(benchmark)
     _check_keys("benchmark", benchmark, BENCHMARK_KEYS, required=("model", "data"))
@@ -201,6 +201,9 @@ def specifications(
                             f"them apart, got {first.data_args.get('root')!r} and {specification.data_args['root']!r}: "
                             "give the data other names, or each an output folder."
                         )
+                        raise ValueError(msg)
+                    if first.label != specification.label:
+                        msg = f"label must be one for equal entries, got {first.label!r} and {specification.label!r}."
                         raise ValueError(msg)
     if not found:
         msg = "benchmark describes no job: a grid or the list of seeds is empty."

@@ -80,7 +80,7 @@ class Store:
         return self.folder / "pictures"
 
     def weights(self, network: str) -> Path:
-        """File of a trained network that several jobs score with."""
+        """File of a trained network, with which several jobs may score."""
         return self.folder / "weights" / f"{network}.pt"
 
     def log(self, job: str) -> Path:
@@ -94,6 +94,10 @@ class Store:
     def done(self) -> dict[str, Row]:
         """Read the rows of jobs that need not run again."""
         return {row.job: row for row in self.rows() if row.status == "ok"}
+
+    def has_results(self) -> bool:
+        """Whether there is a table, or a row that :meth:`heal` may bring back."""
+        return self.table.is_file() or any("row" in state for state in self.states().values())
 
     @contextmanager
     def claimed(self, job: str) -> Iterator[bool]:
@@ -120,24 +124,23 @@ class Store:
         self._write_json(job, {"state": state, **description})
 
     def save(self, outcome: Outcome) -> None:
-        """Keep what a job has left, its line of the table first.
+        """Keep what a job has left: its JSON file, from which :meth:`heal` takes the row, its line, then pictures.
 
         Raises:
             OSError: If the line cannot be written; the message holds it. What else cannot be written is warned of.
         """
         row = outcome.row
+        with _optional(row.job):
+            self._write_json(row.job, {"state": row.status, "row": asdict(row), **outcome.details})
         try:
             self.append(row)
         except OSError as error:
             msg = f"'{self.table}' cannot be written ({error}). It lacks the row {_line(row.cells()).decode().strip()}"
             raise OSError(msg) from error
-        try:
-            self._write_json(row.job, {"state": row.status, "row": asdict(row), **outcome.details})
+        with _optional(row.job):
             for name, content in outcome.pictures.items():
                 if not (self.pictures / name).is_file():
                     write_atomically(self.pictures / name, content)
-        except OSError as error:
-            logger.warning("%s: details or pictures cannot be kept: %s", row.job, error)
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Read the JSON files of all jobs by name, in the order in which they were written last."""
@@ -193,6 +196,14 @@ class Store:
         write_atomically(self.folder / "jobs" / f"{safe_name(job)}.json", text.encode())
 
 
+@contextmanager
+def _optional(job: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: details or pictures cannot be kept: %s", job, error)
+
+
 def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of a file of pictures."""
     with np.load(path, allow_pickle=False) as arrays:
@@ -211,8 +222,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that others see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # it would take what room is left
+        raise
 
 
 def _line(cells: Any) -> bytes:

@@ -24,8 +24,8 @@ class Pair(NamedTuple):
         p: Chance of a difference as large as between ``first`` and ``second`` if both found as much: McNemar's exact
             test.
         difference: Share of hits of the second less that of the first.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
+        low: Lower end of its 95 % interval; None of one sound image.
+        high: Upper end, likewise.
     """
 
     both: int
@@ -34,8 +34,8 @@ class Pair(NamedTuple):
     neither: int
     p: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], sources: npt.NDArray[np.int_]) -> Pair:
@@ -62,7 +62,8 @@ def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], sources
     images, inverse = np.unique(sources, return_inverse=True)
     sums, counts = np.bincount(inverse, gain), np.bincount(inverse)
     drawn = np.random.default_rng(0).integers(len(images), size=(RESAMPLES, len(images)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
+    ends = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975]).tolist()
+    low, high = ends if len(images) > 1 else (None, None)
     (both, alone), (other, neither) = table.tolist()
     p = float(mcnemar(table, exact=True).pvalue) if alone + other else 1.0
-    return Pair(both, alone, other, neither, p, float(gain.mean()), float(low), float(high))
+    return Pair(both, alone, other, neither, p, float(gain.mean()), low, high)

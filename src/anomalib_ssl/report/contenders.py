@@ -40,7 +40,7 @@ class Score(NamedTuple):
     Args:
         mean: Mean over runs.
         std: Standard deviation over runs (of a sample, with n - 1).
-        runs: Number of runs: of seeds, if each ran once.
+        runs: Number of runs that lack no category, at least 1: of seeds, if each ran once.
     """
 
     mean: float
@@ -102,22 +102,21 @@ class Contender:
         # Several machines may have run the same seed.
         runs["repeat"] = runs.groupby(["seed", "category"]).cumcount()
         runs["minutes"] = runs["training_duration"].astype(float).fillna(runs["fit_duration"].astype(float)) / 60
+        if runs["throughput_batch_size"].nunique() > 1:  # speeds in batches of several sizes have no mean
+            runs["images_per_second_n"] = math.nan
         return runs.astype(dict.fromkeys(NUMBERS, float))
 
     def score(self, metric: str, categories: Sequence[str]) -> Score:
-        """Average a metric over categories, then over runs.
+        """Average a metric over runs, then over categories.
 
-        The deviation is that of the runs' means. Runs that lack a category do not count; if all do, the categories'
-        own means are averaged, without a deviation.
+        The deviation is that of the means of those runs that lack no category.
 
         Returns:
             No number unless every category has a value.
         """
         values = self.values(metric, categories)
         means = pd.Series(values.to_numpy().mean(axis=1)).dropna()
-        if means.empty:
-            return Score(values.mean().mean(skipna=False), math.nan, 1)
-        return Score(means.mean(), means.std(), len(means))
+        return Score(values.mean().mean(skipna=False), means.std(), max(len(means), 1))
 
     def values(self, metric: str, categories: Sequence[str]) -> pd.DataFrame:
         """Look up a metric by run and category; not a number where a run lacks the category."""
@@ -198,5 +197,5 @@ def _given(row: Row) -> dict[str, str]:
     arguments = [_data(row), json.loads(row.trainer_args or "{}"), json.loads(row.model_args or "{}")]
     given = {name: str(value) for part in arguments for name, value in part.items()}
     given |= {"for": row.budget or ""} if minutes(row) else {}
-    places = {"on": row.device, "anomalib": row.anomalib, "anomalib-ssl": row.anomalib_ssl}
+    places = {"on": row.device or row.accelerator, "anomalib": row.anomalib, "anomalib-ssl": row.anomalib_ssl}
     return given | {name: value for name, value in places.items() if value}

@@ -89,6 +89,8 @@ def make_page(results: Sequence[Result], title: str, cases: int, notes: Sequence
     """
     datasets = tuple(dataset_tables(dataset, members) for dataset, members in contenders(results).items())
     rows = [result.row for result in results]
+    done = {row.job for row in rows if row.status == "ok"}
+    rows = [row for row in rows if row.status == "ok" or row.job not in done]
     models = {(tables.dataset, contender.row.model) for tables in datasets for contender in tables.contenders}
     listings = (
         _sources([entry for entry in published() if (entry.dataset, entry.model) in models]),
