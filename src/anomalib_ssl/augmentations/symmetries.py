@@ -6,7 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -125,6 +125,8 @@ class Symmetries(Augmentation):
         >>> torch.equal(flipped, torch.where(parameters["flip_x"].view(-1, 1, 1, 1), images.flip(-1), images))
         True
     """
+
+    moves: ClassVar[bool] = True
 
     flips: Sequence[Literal["horizontal", "vertical"]] = ()
     quarter_turns: bool = False
