@@ -213,6 +213,7 @@ def test_narrow_limits_are_kept_to_the_pixel(area, size):
     pixels = size[0] * size[1]
     assert (count >= max(area[0] * pixels, 1)).all()
     assert (count <= max(area[1] * pixels, 1)).all()
+    assert set(feathered(fit_area(level, area), torch.zeros(20)).unique().tolist()) <= {0.0, 1.0}
 
 
 def test_a_pixel_at_least():

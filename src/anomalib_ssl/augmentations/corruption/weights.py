@@ -61,5 +61,6 @@ def feathered(level: torch.Tensor, feather: torch.Tensor) -> torch.Tensor:
     Returns:
         Weights (B, 1, H, W), at least 0.25 wherever they are not 0.
     """
-    ramp = (level / feather.clamp(min=1e-6).view(-1, 1, 1)).clamp_(_LEAST_WEIGHT, 1)
+    # So small that it makes a hard edge of any level that float32 tells from 0.
+    ramp = (level / feather.clamp(min=1e-30).view(-1, 1, 1)).clamp_(_LEAST_WEIGHT, 1)
     return (ramp * (level > 0)).unsqueeze(1)
