@@ -87,7 +87,9 @@ def rotate_and_shift(
     )
     dtype = torch.float32 if images.dtype == torch.bool else images.dtype
     pixels = to_unit(images.to(dtype)).contiguous()
-    grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False).to(pixels.dtype)
+    # In full precision, since these are coordinates.
+    with torch.autocast(images.device.type, enabled=False):
+        grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False).to(pixels.dtype)
     if mode == "nearest":
         moved = F.grid_sample(pixels, grid, mode, padding, align_corners=False)
     else:
