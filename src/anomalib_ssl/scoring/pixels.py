@@ -50,6 +50,7 @@ class Errors(MapPart):
         self.forget()
         self._means: list[torch.Tensor] = []
 
+    @torch.no_grad()
     def update(self, evidence: torch.Tensor) -> None:
         """Take errors (B, K, H, W) of normal images into account."""
         self._means.append(evidence.mean(dim=(2, 3)))
