@@ -45,6 +45,13 @@ def mvtec_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def double_by_default():
+    """Make float64 the default data type, once the fixture's value is called."""
+    yield lambda: torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def no_download(monkeypatch):
     """Start pretrained networks from random weights."""
     create_model = timm.create_model

@@ -153,6 +153,23 @@ def test_mixed_gradients_keep_the_stronger_ones():
     assert source_only[middle].diff(dim=3).abs().mean() < 0.5 * detail[middle].diff(dim=3).abs().mean()
 
 
+@pytest.mark.parametrize("gradients", ["source", "mixed"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_enough_to_hold_what_is_blended(gradients, dtype):
+    level = square_level(40).expand(2, -1, -1, -1)
+    target, source = cloudy(2, 56).to(dtype), cloudy(2, 56).flip(0).to(dtype)
+    blended = blend_windows(target, source, level, "poisson", gradients)
+    assert blended.dtype == dtype
+    expected = blend_windows(target.float(), source.float(), level, "poisson", gradients)
+    torch.testing.assert_close(blended, expected.to(dtype))
+
+
+@pytest.mark.parametrize("names", [("linear", "source"), ("poisson", "both")])
+def test_unknown_ways_of_blending_are_named(names):
+    with pytest.raises(ValueError, match=r"(blend|gradients) must be one of .*got '(linear|both)'"):
+        blend_windows(cloudy(1, 16), cloudy(1, 16), torch.ones(1, 1, 16, 16), *names)
+
+
 def test_nobody_finds_a_blended_patch_by_its_border():
     """The step along the outline, above that of the image's own pixels, is gone with Poisson blending."""
     images = cloudy(8, 96)

@@ -124,6 +124,23 @@ def test_textures_come_from_the_folder(textures):
         torch.testing.assert_close(pixels, expected.view(3, 1).expand_as(pixels), atol=0.01, rtol=0)
 
 
+def test_textures_are_the_same_under_autocast(textures):
+    augment = LocalCorruption(fills=["texture"], textures=textures, **PLAIN)
+    images = smooth_images()
+    parameters = augment.sample(images.shape, generator=torch.Generator().manual_seed(0))
+    expected, _ = augment.apply(images, parameters)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(augment.apply(images, parameters)[0], expected)
+
+
+def test_textures_whatever_the_default_data_type(textures, double_by_default):
+    images = smooth_images()
+    double_by_default()
+    result, masks, _ = corrupt(images, "texture", textures=textures)
+    assert result.dtype == torch.float32
+    assert masks.any()
+
+
 def test_textures_are_jittered(textures):
     result, masks, _ = corrupt(torch.full((30, 3, 64, 64), 0.5), "texture", textures=textures)
     colors = torch.stack([pixels.mean(dim=1) for pixels in inside(result, masks)])

@@ -204,6 +204,18 @@ def test_areas_far_from_those_of_the_regions_are_reached(area):
     assert (share <= area[1]).all()
 
 
+@pytest.mark.parametrize("area", [(0.0, 0.0), (0.0, 0.0005), (0.25, 0.25), (0.01, 0.0102), (0.0, 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize("size", [(64, 64), (16, 512)])
+def test_narrow_limits_are_kept_to_the_pixel(area, size):
+    # Levels lie close together at the top, and no two are alike.
+    level = 3 - 5 * torch.rand(20, *size, generator=torch.Generator().manual_seed(0)).pow(1.5)
+    count = (fit_area(level, area) > 0).sum(dim=(1, 2))
+    pixels = size[0] * size[1]
+    assert (count >= max(area[0] * pixels, 1)).all()
+    assert (count <= max(area[1] * pixels, 1)).all()
+    assert set(feathered(fit_area(level, area), torch.zeros(20)).unique().tolist()) <= {0.0, 1.0}
+
+
 def test_a_pixel_at_least():
     y, x = pixel_centres(1, 16, 16)
     fitted = fit_area(-2 - torch.hypot(y - 8.2, x - 7.9), (0.0, 0.0))

@@ -87,6 +87,16 @@ def test_sizes_keep_to_their_ranges():
         assert (p[f"{place}_left"] + p["width"]).max() == side
 
 
+@pytest.mark.parametrize("size", [(128, 1024), (1024, 128), (100, 300)])
+def test_areas_of_oblong_images_are_as_uniform(size):
+    p = CutPaste(area=(0.05, 0.6)).sample((10_000, 3, *size), generator=torch.Generator().manual_seed(0))
+    area = (p["height"] * p["width"]).double() / (size[0] * size[1])
+    assert 0.049 < area.min() < 0.055
+    assert 0.59 < area.max() < 0.605
+    assert abs(area.mean() - 0.325) < 0.005
+    assert (p["height"] * p["width"]).max() <= p["max_pixels"]
+
+
 def test_source_and_target_are_independent():
     p = CutPaste().sample((10_000, 3, 256, 256), generator=torch.Generator().manual_seed(0))
     free = (256 - p["height"]).double()

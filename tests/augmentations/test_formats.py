@@ -42,6 +42,15 @@ def test_bytes_give_what_floats_give(augmentation):
 
 
 @pytest.mark.parametrize(
+    "augmentation", [CutPaste(), CutPasteScar(), RandomShift(6), RandomCrop(40)], ids=lambda a: type(a).__name__
+)
+def test_parameters_of_another_number_of_images_are_refused(augmentation):
+    parameters = augmentation.sample((2, 3, 64, 64))
+    with pytest.raises(ValueError, match="parameters must be of as many samples as there are images, got 2 for 4"):
+        augmentation.apply(rand_images(4, 3, 64, 64), parameters)
+
+
+@pytest.mark.parametrize(
     "augmentation", [CutPaste(jitter=0.0), RandomShift(6), RandomCrop(40)], ids=lambda a: type(a).__name__
 )
 def test_bytes_without_arithmetic_are_copied(augmentation):

@@ -16,6 +16,7 @@ from anomalib_ssl.augmentations import (
     LocalCorruption,
     RandomCrop,
     RandomShift,
+    Symmetries,
 )
 
 ALL = [CutPaste(), CutPasteScar(), RandomShift(6), ColorJitter()]
@@ -100,6 +101,18 @@ def test_boolean_masks():
     carried = augmentation.apply_to_masks(masks.bool(), parameters)
     assert carried.dtype == torch.bool
     assert torch.equal(carried, masks.bool() | augmentation.apply(images, parameters)[1])
+
+
+@pytest.mark.parametrize("key", ["bbox_xyxy", "keypoints"])
+def test_boxes_and_keypoints_are_refused_where_content_moves(key):
+    images, _ = batch()
+    places = torch.tensor([[[5.0, 10.0, 14.0, 19.0]]])[..., : 2 if key == "keypoints" else 4].repeat(6, 1, 1)
+    for augmentation in (Symmetries(("horizontal",)), RandomShift(6), RandomCrop(24)):
+        pipeline = AugmentationSequential(KorniaAugmentation(augmentation), data_keys=["input", key])
+        with pytest.raises(NotImplementedError, match=f"{type(augmentation).__name__} moves images and masks, not"):
+            pipeline(images, places)
+    pipeline = AugmentationSequential(KorniaAugmentation(CutPaste()), data_keys=["input", key])
+    assert torch.equal(pipeline(images, places)[1], places)
 
 
 @pytest.mark.parametrize("other", [CutPaste, "cutpaste", RandomHorizontalFlip()])

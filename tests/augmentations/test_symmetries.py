@@ -39,6 +39,13 @@ def test_flips_and_turns_are_exact(dtype, memory_format):
     assert result.is_contiguous(memory_format=memory_format)
 
 
+def test_autocast_changes_nothing():
+    images, parameters = rand_images(4, 3, 40, 40), draw(EVERYTHING, (4, 3, 40, 40))
+    expected, _ = EVERYTHING.apply(images, parameters)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(EVERYTHING.apply(images, parameters)[0], expected)
+
+
 @pytest.mark.parametrize("name", ["horizontal", "vertical"])
 def test_single_flips_of_oblong_images(name):
     images = rand_images(40, 3, 16, 30)

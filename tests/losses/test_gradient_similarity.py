@@ -45,6 +45,14 @@ def test_magnitude_equals_scipys_prewitt():
     np.testing.assert_allclose(gradient_magnitude(image)[0, 0], expected, atol=1e-6)
 
 
+def test_magnitude_of_half_precision_has_a_slope_where_the_image_is_flat():
+    image = torch.full((1, 1, 5, 5), 0.5, dtype=torch.float16, requires_grad=True)
+    magnitude = gradient_magnitude(image)
+    assert magnitude.min() > 0
+    magnitude.sum().backward()
+    assert image.grad.isfinite().all()
+
+
 def reference_pyramid(image):
     """By scipy, from an array (C, H, W)."""
     gray, pyramid = image.double().numpy().mean(axis=0), []

@@ -197,6 +197,25 @@ def test_untrained_models_refuse_to_score(name, tmp_path):
         build(name).to_torch(tmp_path)
 
 
+def test_fitting_in_training_mode_is_fitting_in_evaluation_mode(name):
+    expected, model = build(name).model.eval(), build(name).model.train()
+    for one in (expected, model):
+        one.fit([some_images()])
+    assert model.training
+    found = model.state_dict()
+    assert [key for key, value in expected.state_dict().items() if not torch.equal(value, found[key])] == []
+
+
+def test_a_fit_that_fails_leaves_nothing_to_score_with(name):
+    model = build(name).model.eval()
+    for spoilt in ([], [some_images() * torch.nan]):
+        model.fit([some_images()])
+        with pytest.raises(ValueError, match=r"got none|finite|at least|diverged|fewer"):
+            model.fit(spoilt)
+        with pytest.raises(NotFittedError):
+            model(some_images())
+
+
 def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
     model, checkpoint, results = trained
     assert {"image_AUROC", "pixel_AUROC"} <= set(results)

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_ssl import CutPaste
 from anomalib_ssl.models.components import Backbone
 from anomalib_ssl.models.cutpaste import CutPasteModel
+from anomalib_ssl.models.cutpaste.network import build_head
 from anomalib_ssl.scoring import GaussianDensity, NotFittedError, smooth
 
 
@@ -183,3 +184,15 @@ def test_the_network_is_run_no_further_than_scores_need(score, expected):
         scored = model(rand_images())
     assert len(calls) == expected
     assert scored.pred_score.isfinite().all()
+
+
+def test_head_layers():
+    head = build_head(96, 3)
+    assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "Linear"]
+    assert [tuple(parameter.shape) for parameter in head.parameters() if parameter.ndim == 2] == [
+        (512, 96),
+        (128, 512),
+        (3, 128),
+    ]
+    assert head[0].bias is None
+    assert head(torch.rand(4, 96)).shape == (4, 3)

@@ -53,6 +53,12 @@ def test_seed_decides():
     assert not torch.equal(random_masks((16, 16), (2, 4, 8)), first)
 
 
+def test_masks_are_the_same_whatever_the_default_data_type(double_by_default):
+    expected = random_partition((8, 8), 2, generator=seeded())
+    double_by_default()
+    assert torch.equal(random_partition((8, 8), 2, generator=seeded()), expected)
+
+
 def test_checkerboards_are_complements_whose_neighbours_differ():
     masks = checkerboards((16, 24), 4)
     assert masks.shape == (2, 1, 1, 16, 24)

@@ -215,6 +215,10 @@ def test_model_scores_by_the_largest_value_of_its_refined_map_where_told():
     torch.testing.assert_close(batch.anomaly_map, model.scorer.map_scales["refined"](refined).asinh())
     most = refined.amax(dim=(1, 2, 3))
     torch.testing.assert_close(batch.pred_score, ((most - most.mean()) / most.std(correction=0)).asinh())
+    # The passes are those of the model in another light, too.
+    model.exposure.fit([images])
+    bright, dark = (model.refine(light * images)[-1].anomaly_map for light in (1.0, 0.5))
+    torch.testing.assert_close(dark, bright, atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match=r"shape \(B, 3, 64, 64\)"):
         model(images[..., :32])
     with pytest.raises(ValueError, match=r"got \(2, 1, 64, 64\)"):

@@ -56,6 +56,14 @@ def test_normalisation_makes_scores_independent_of_length():
     assert not torch.allclose(without(x * 7), without(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_features_of_any_precision_are_scored(dtype):
+    y = features().to(dtype)
+    density = GaussianDensity(12).fit([y])
+    torch.testing.assert_close(density(y), density(y.float()))
+    torch.testing.assert_close(density.gradient(y), density.gradient(y.float()))
+
+
 @pytest.mark.parametrize("l2_normalize", [True, False])
 def test_gradient_equals_autograd(l2_normalize):
     density = GaussianDensity(12, l2_normalize).double().fit([features()])

@@ -103,6 +103,13 @@ def test_batching_does_not_matter(batch):
     torch.testing.assert_close(parts(test), whole(test), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_features_of_any_precision_are_scored(dtype):
+    x = features().to(dtype)
+    density = LocatedGaussianDensity(10, tuple(x.shape[-2:]), 6).fit([x])
+    torch.testing.assert_close(density(x), density(x.float()))
+
+
 def test_float32_scores_stay_close_to_float64():
     train, test = features(40).float(), features(7, seed=1).float()
     single = LocatedGaussianDensity(10, GRID, 10).fit(train.split(8))

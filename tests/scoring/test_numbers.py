@@ -18,3 +18,5 @@ def test_numbers_equal_numpy(size, most):
     np.testing.assert_allclose(image_number(maps, "mean"), flat.mean(axis=1), rtol=1e-6)
     # A tenth of the pixels, rounded up.
     np.testing.assert_allclose(image_number(maps, "top"), flat[:, -most:].mean(axis=1), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"number must be one of .*got 'median'"):
+        image_number(maps, "median")

@@ -35,6 +35,11 @@ def test_errors_equal_numpy(batch):
     np.testing.assert_allclose(fitted(Errors("e", 3), normal.split(batch))(test), expected, rtol=1e-5)
 
 
+def test_what_is_fitted_keeps_no_graph():
+    errors = rand(3, 2, 4, 4).requires_grad_()
+    assert not fitted(Errors("error", 2), [errors]).mean.requires_grad
+
+
 def test_kinds_without_any_normal_error_are_taken_as_they_are():
     normal, test = rand(3, 2, 4, 4), rand(2, 2, 4, 4, seed=1)
     normal[:, 1] = 0

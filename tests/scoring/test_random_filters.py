@@ -82,6 +82,12 @@ def test_filters_are_the_same_whatever_the_generator_and_travel_with_the_state()
 
 
 @torch.no_grad()
+def test_filters_are_the_same_whatever_the_default_data_type(double_by_default):
+    expected = RandomFilters((32, 32)).filters_0
+    double_by_default()
+    assert torch.equal(RandomFilters((32, 32)).filters_0, expected)
+
+
 def test_even_light_is_not_seen_and_contrast_is_a_factor():
     of = RandomFilters((192, 192))
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 
@@ -38,7 +38,12 @@ class Augmentation(metaclass=ABCMeta):
     An augmentation has arguments but no state: no weights, no buffers, no device of its own. So it is a frozen
     dataclass rather than an ``nn.Module``, whose ``apply`` means something else. Its fields hold plain data, lists as
     tuples and paths as strings: :func:`to_mapping` and :func:`from_mapping` lead to a mapping and back.
+
+    Attributes:
+        moves: Whether content is moved, so that boxes and keypoints of an image are no longer true of it.
     """
+
+    moves: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Make the arguments plain data; augmentations check them afterwards."""

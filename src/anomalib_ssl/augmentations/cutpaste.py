@@ -43,7 +43,8 @@ class CutPaste(PasteAugmentation):
     Li et al., "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization", CVPR 2021, section 2.1 and
     appendix A.2 (https://arxiv.org/abs/2104.04015). The paper gives the ranges of area and aspect but names no
     distribution on them: here the area is uniform, and the aspect ratio comes from either interval with equal chance.
-    Source and target are uniform over all places where the whole patch fits, independently, and may overlap.
+    A patch that would be longer than the image is as long as it, with the same area. Source and target are uniform over
+    all places where the whole patch fits, independently, and may overlap.
 
     Args:
         area: Smallest and largest patch area as a share of the image's, in (0, 1].
@@ -97,6 +98,8 @@ class CutPaste(PasteAugmentation):
         batch, (image_height, image_width) = shape[0], shape[-2:]
         area = uniform(*self.area, batch, device, generator) * (image_height * image_width)
         aspect = self._sample_aspect(batch, device, generator)
+        # Both sides fit, and the area stays: a side that was cut would take from it.
+        aspect = aspect.clamp(min=area / image_height**2, max=image_width**2 / area)
         width = (area * aspect).sqrt().round().clamp(1, image_width).long()
         height = (area / aspect).sqrt().round().clamp(1, image_height).long()
         free = torch.stack([image_height - height, image_width - width])

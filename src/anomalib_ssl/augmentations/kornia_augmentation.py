@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from kornia.augmentation import IntensityAugmentationBase2D
+from kornia.geometry.boxes import Boxes
+from kornia.geometry.keypoints import Keypoints
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
 
@@ -15,8 +17,9 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
     """Wrap an :class:`~anomalib_ssl.augmentations.Augmentation` for ``kornia.augmentation.AugmentationSequential``.
 
     Images are augmented with probability ``p`` each. A mask that travels with them (data key ``mask``) is carried
-    along: pasting augmentations add what they pasted, moving ones move it, colour changes leave it alone. Calls can
-    be replayed from ``_params`` in Kornia's manner.
+    along: pasting augmentations add what they pasted, moving ones move it, colour changes leave it alone. Boxes
+    and keypoints stay as they are; augmentations that move content refuse them. Calls can be replayed from ``_params``
+    in Kornia's manner.
 
     Args:
         augmentation: The augmentation to wrap.
@@ -25,6 +28,7 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
 
     Raises:
         TypeError: If ``augmentation`` is none of this package.
+        NotImplementedError: At the first box or keypoint, if content is moved.
 
     Example:
         >>> import torch
@@ -71,6 +75,33 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
         """Carry masks (B, 1, H, W) along."""
         del flags, transform
         return self.augmentation.apply_to_masks(input, _rows(params))
+
+    def apply_transform_box(
+        self,
+        input: Boxes,  # noqa: A002
+        params: Parameters,
+        flags: dict[str, Any],
+        transform: torch.Tensor | None = None,
+    ) -> Boxes:
+        """Leave boxes where they are, or refuse them."""
+        self._refuse_if_moving("boxes")
+        return super().apply_transform_box(input, params, flags, transform)
+
+    def apply_transform_keypoint(
+        self,
+        input: Keypoints,  # noqa: A002
+        params: Parameters,
+        flags: dict[str, Any],
+        transform: torch.Tensor | None = None,
+    ) -> Keypoints:
+        """Leave keypoints where they are, or refuse them."""
+        self._refuse_if_moving("keypoints")
+        return super().apply_transform_keypoint(input, params, flags, transform)
+
+    def _refuse_if_moving(self, what: str) -> None:
+        if self.augmentation.moves:
+            msg = f"{type(self.augmentation).__name__} moves images and masks, not {what}: leave them out of data_keys."
+            raise NotImplementedError(msg)
 
 
 def _rows(parameters: Parameters) -> Parameters:

@@ -26,7 +26,13 @@ def gather_pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
     Returns:
         The pixels (B, C, L), channels last in memory where the images are.
+
+    Raises:
+        ValueError: If ``index`` is of another number of images.
     """
+    if len(index) != len(images):
+        msg = f"parameters must be of as many samples as there are images, got {len(index)} for {len(images)}."
+        raise ValueError(msg)
     channels = images.shape[1]
     if is_channels_last(images):
         pixels = images.permute(0, 2, 3, 1).flatten(1, 2)

@@ -4,6 +4,7 @@
 """Square crops at random places."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -49,6 +50,8 @@ class RandomCrop(Augmentation):
         >>> RandomCrop(16)(images, generator=torch.Generator().manual_seed(0))[0].shape
         torch.Size([2, 3, 16, 16])
     """
+
+    moves: ClassVar[bool] = True
 
     size: int = 64
 

@@ -4,6 +4,7 @@
 """Random translation with mirrored borders."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -61,6 +62,8 @@ class RandomShift(Augmentation):
         >>> parameters["shift_y"].unique().tolist()
         [-4, -3, -2, -1, 0, 1, 2, 3, 4]
     """
+
+    moves: ClassVar[bool] = True
 
     max_shift: int = 16
     reference_size: float | None = 256

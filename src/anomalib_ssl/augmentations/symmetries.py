@@ -6,7 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -87,7 +87,9 @@ def rotate_and_shift(
     )
     dtype = torch.float32 if images.dtype == torch.bool else images.dtype
     pixels = to_unit(images.to(dtype)).contiguous()
-    grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False).to(pixels.dtype)
+    # In full precision, since these are coordinates.
+    with torch.autocast(images.device.type, enabled=False):
+        grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False).to(pixels.dtype)
     if mode == "nearest":
         moved = F.grid_sample(pixels, grid, mode, padding, align_corners=False)
     else:
@@ -125,6 +127,8 @@ class Symmetries(Augmentation):
         >>> torch.equal(flipped, torch.where(parameters["flip_x"].view(-1, 1, 1, 1), images.flip(-1), images))
         True
     """
+
+    moves: ClassVar[bool] = True
 
     flips: Sequence[Literal["horizontal", "vertical"]] = ()
     quarter_turns: bool = False

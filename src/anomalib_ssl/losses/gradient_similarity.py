@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_number
+from anomalib_ssl.checks import check_whole
 
 STABILITY = 0.0026
 """Constant of the similarity for images in [0, 1], from the code of SSM."""
@@ -61,8 +61,9 @@ def gradient_magnitude(images: torch.Tensor) -> torch.Tensor:
         images: Shape (B, C, H, W).
 
     Returns:
-        Shape (B, C, H, W), at least 1e-6.
+        Shape (B, C, H, W), at least 1e-6, and so in float32 at least.
     """
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     rows = (padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]) / 3
     columns = (padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]) / 3
@@ -85,9 +86,10 @@ def gradient_pyramid(images: torch.Tensor, levels: int = 4) -> list[torch.Tensor
         L tensors of shape (B, 1, H / 2^l, W / 2^l).
 
     Raises:
+        TypeError: If ``levels`` is no whole number.
         ValueError: If ``levels`` is below 1 or the size is no such multiple.
     """
-    check_number("levels", levels, 1)
+    check_whole("levels", levels, 1)
     factor, (height, width) = 2 ** (levels - 1), images.shape[-2:]
     if height % factor or width % factor:
         msg = f"images must have sides that are multiples of {factor} for levels={levels}, got {height} x {width}."

@@ -115,7 +115,7 @@ class GaussianDensity(Density):
         Raises:
             NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
         """
-        return 0.5 * self._whiten(self._scale(features)).square().sum(dim=1)
+        return 0.5 * self._whiten(self._scale(features.to(self.mean))).square().sum(dim=1)
 
     def gradient(self, features: torch.Tensor) -> torch.Tensor:
         """Gradient of the score with respect to each feature, in closed form, shape (B, D).
@@ -126,6 +126,7 @@ class GaussianDensity(Density):
         Raises:
             NotFittedError: If the density has not been fitted.
         """
+        features = features.to(self.mean)
         scaled = self._scale(features)
         gradient = self._whiten(scaled) @ self.whitening
         if not self.l2_normalize:

@@ -191,7 +191,7 @@ class LocatedGaussianDensity(Density):
 
     def _reduce(self, features: torch.Tensor) -> torch.Tensor:
         """Features (B, D, h, w) in principal directions and location by location, shape (h * w, B, dims)."""
-        reduced = self._scale(as_rows(features)) @ self.projection.T
+        reduced = self._scale(as_rows(features.to(self.projection))) @ self.projection.T
         return reduced.reshape(-1, *self.mean.shape).transpose(0, 1)
 
     def _find_directions(self) -> None:
@@ -213,7 +213,7 @@ class LocatedGaussianDensity(Density):
         self._add(features, self._moments_here)
 
     def _add(self, features: torch.Tensor, moments: "_Moments") -> None:
-        reduced = self._reduce(features.to(self.projection)).to(moments.shift) - moments.shift
+        reduced = self._reduce(features).to(moments.shift) - moments.shift
         moments.total += reduced.sum(dim=1)
         moments.outer.baddbmm_(reduced.mT, reduced)
         moments.count += len(features)

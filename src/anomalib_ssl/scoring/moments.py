@@ -114,6 +114,28 @@ class Moments:
         return torch.where(error > 0, error / dispersion, torch.zeros_like(error))
 
 
+@torch.no_grad()
+def update_mean_and_variance(mean: torch.Tensor, variance: torch.Tensor, count: int, values: torch.Tensor) -> int:
+    """Take further samples into a mean and a variance, in place, by Chan, Golub and LeVeque's rule.
+
+    Args:
+        mean: Mean of the samples so far, their shape.
+        variance: Their variance, divided by their number.
+        count: Their number.
+        values: Samples along the first axis.
+
+    Returns:
+        The number of all samples.
+    """
+    added, means = torch.var_mean(values.to(mean.dtype), dim=0, correction=0)
+    total = count + len(values)
+    share, shift = len(values) / total, means - mean
+    # The mean square of what was there and of what is added, and that of the distance between their means.
+    variance.lerp_(added, share).add_(shift.square(), alpha=share * (1 - share))
+    mean.add_(shift, alpha=share)
+    return total
+
+
 def ledoit_wolf_shrinkage(features: torch.Tensor) -> torch.Tensor:
     """Weight of the scaled identity in the Ledoit-Wolf covariance estimate.
 

@@ -7,6 +7,8 @@ import math
 
 import torch
 
+from anomalib_ssl.checks import check_choice
+
 NUMBERS = ("max", "top", "mean")
 """Names of the ways."""
 
@@ -24,12 +26,16 @@ def image_number(maps: torch.Tensor, number: str) -> torch.Tensor:
     Returns:
         Shape (B,).
 
+    Raises:
+        ValueError: If ``number`` is unknown.
+
     Example:
         >>> import torch
         >>> maps = torch.arange(20.0).view(1, 1, 4, 5)
         >>> [float(image_number(maps, number)) for number in NUMBERS]
         [19.0, 18.5, 9.5]
     """
+    check_choice("number", number, NUMBERS)
     pixels = maps.flatten(1)
     if number == "max":
         return pixels.amax(dim=1)

@@ -7,6 +7,7 @@ import torch
 
 from anomalib_ssl.scoring.box_filter import PASSES, box_filter
 from anomalib_ssl.scoring.map_part import MapPart
+from anomalib_ssl.scoring.moments import update_mean_and_variance
 
 LEAST_DEVIATION = 0.1
 """Least standard deviation of a pixel, as a part of the root mean square over all pixels."""
@@ -50,6 +51,7 @@ class Errors(MapPart):
         self.forget()
         self._means: list[torch.Tensor] = []
 
+    @torch.no_grad()
     def update(self, evidence: torch.Tensor) -> None:
         """Take errors (B, K, H, W) of normal images into account."""
         self._means.append(evidence.mean(dim=(2, 3)))
@@ -118,23 +120,16 @@ class Pixels(MapPart):
         """Forget what was fitted."""
         self.forget()
         self._count = 0
-        self._mean, self._squares = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        self._mean, self._variance = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
 
-    @torch.no_grad()
     def update(self, evidence: torch.Tensor) -> None:
-        """Take errors (B, K, H, W) of normal images into account, by Chan, Golub and LeVeque's rule.
+        """Take errors (B, K, H, W) of normal images into account.
 
         Raises:
             ValueError: If they have another size.
         """
         self._check_size(evidence)
-        count, added = self._count, len(evidence)
-        batch_mean = evidence.mean(dim=0, keepdim=True)
-        shift = batch_mean - self._mean
-        self._squares += (evidence - batch_mean).square().sum(dim=0, keepdim=True)
-        self._squares += shift.square() * (count * added / (count + added))
-        self._mean += shift * (added / (count + added))
-        self._count = count + added
+        self._count = update_mean_and_variance(self._mean[0], self._variance[0], self._count, evidence)
 
     def finish(self) -> None:
         """Smooth mean and variance; a single map has no deviation, and 1 is taken for it everywhere.
@@ -145,7 +140,7 @@ class Pixels(MapPart):
         if self._count == 0:
             msg = "Statistics of normal maps need clean images, got none."
             raise ValueError(msg)
-        variance = box_filter(self._squares / self._count, self.box_size, PASSES)
+        variance = box_filter(self._variance, self.box_size, PASSES)
         least = (LEAST_DEVIATION**2 * variance.mean(dim=(2, 3), keepdim=True)).clamp(min=1e-24)
         self.mean.copy_(box_filter(self._mean, self.box_size, PASSES))
         self.deviation.copy_(variance.maximum(least).sqrt() if self._count > 1 else torch.ones_like(variance))

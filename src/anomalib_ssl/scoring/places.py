@@ -110,7 +110,8 @@ class Places(MapPart):
 def join(stages: Sequence[torch.Tensor], most: int = MOST_PLACES) -> torch.Tensor:
     """Bring feature maps (B, C, h, w) of several stages to the grid of the middle one, and put them together.
 
-    To half the size that is the mean of four places. Stages are averaged until no side has twice the ``most`` places.
+    To half the size that is the mean of four places. Stages are averaged until the shorter side has less than twice
+    the ``most`` places.
     """
     times = [min(stage.shape[-2:]) // most for stage in stages]
     stages = [F.avg_pool2d(stage, n) if n > 1 else stage for stage, n in zip(stages, times, strict=True)]

@@ -73,7 +73,7 @@ class RandomFilters(nn.Module):
         self.count = len(widths)
         for layer, (inputs, outputs) in enumerate(zip((3, *widths), widths, strict=False)):
             # Uniform: these random numbers are the same to the last bit on any processor.
-            filters = torch.rand(outputs, inputs, SIDE, SIDE, generator=generator)
+            filters = torch.rand(outputs, inputs, SIDE, SIDE, generator=generator, dtype=torch.float32)
             filters -= filters.mean(dim=(1, 2, 3), keepdim=True) if layer == 0 else 0.5
             # The variance of He et al.'s initialisation; a uniform number in [0, 1) has one of a twelfth.
             filters *= math.sqrt(12 * 2 / (inputs * SIDE**2))

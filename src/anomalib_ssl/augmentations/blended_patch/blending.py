@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.blended_patch.laplace import SWEEPS, solve_poisson
+from anomalib_ssl.checks import check_choice
 
 BLENDS = ("poisson", "soft", "hard")
 """Names of the ways."""
@@ -51,6 +52,9 @@ def blend_windows(
     Returns:
         The blended windows (B, C, H, W), values in [0, 1]; outside the outline those of ``target``.
 
+    Raises:
+        ValueError: If ``blend`` or ``gradients`` is unknown.
+
     Example:
         >>> import torch
         >>> target, source = torch.full((1, 3, 32, 32), 0.7), torch.full((1, 3, 32, 32), 0.2)
@@ -58,12 +62,21 @@ def blend_windows(
         >>> [round(float(blend_windows(target, source, level, blend)[0, 0, 16, 16]), 3) for blend in BLENDS]
         [0.7, 0.2, 0.2]
     """
+    check_choice("blend", blend, BLENDS)
+    check_choice("gradients", gradients, GRADIENTS)
     if blend == "hard":
         return torch.where(level > 0, source, target)
     if blend == "soft":
         middle = level.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
         share = _smooth_step(level / (SOFT_EDGE * middle)).to(target.dtype)
         return torch.lerp(target, source, share)
+    # Half precision is too coarse for an equation that is solved step by step.
+    wide = torch.promote_types(target.dtype, torch.float32)
+    return _poisson(target.to(wide), source.to(wide), level, gradients).to(target.dtype)
+
+
+def _poisson(target: torch.Tensor, source: torch.Tensor, level: torch.Tensor, gradients: str) -> torch.Tensor:
+    """Blend as :func:`blend_windows` does, in float32 at least."""
     if gradients == "mixed":
         return (target + _mixed(target, source, level > 0)).clamp_(0, 1)
     difference = target - source

@@ -95,9 +95,11 @@ class TextureFill(Fill):
         crop_width, x, crop_height, y = (parameters[name][rows] for name in names)
         zero = torch.zeros_like(x)
         matrix = torch.stack([crop_width, zero, x, zero, crop_height, y], dim=1).view(-1, 2, 3)
-        grid = F.affine_grid(matrix, [len(rows), 1, *images.shape[-2:]], align_corners=False)
+        # In full precision, since these are coordinates.
+        with torch.autocast(images.device.type, enabled=False):
+            grid = F.affine_grid(matrix, [len(rows), 1, *images.shape[-2:]], align_corners=False)
         textures = to_unit(load_textures(self.folder, images.device)[parameters["texture"][rows]])
-        crops = sample_bilinear(textures, grid, "border")
+        crops = sample_bilinear(textures, grid.to(textures.dtype), "border")
         jitter = {name: parameters[name][rows] for name in OPERATIONS if name in parameters}
         crops = color_jitter(crops, {**jitter, "order": parameters["order"]})
         return crops if images.shape[1] == 3 else crops.mean(dim=1, keepdim=True).expand(-1, images.shape[1], -1, -1)

@@ -13,9 +13,6 @@ _LEAST_SLOPE = 0.3
 _LEAST_WEIGHT = 0.25
 """Weight at which a feathered edge starts: a pixel counted as corrupted is changed by more than a trace."""
 
-_OFFSETS = 12
-"""Steps of the search for a level that keeps the area; each halves the error."""
-
 
 def in_pixels(level: torch.Tensor) -> torch.Tensor:
     """Divide levels (B, H, W) by their slopes: the distance to the outline in pixels, to first order.
@@ -36,27 +33,22 @@ def fit_area(level: torch.Tensor, area: tuple[float, float]) -> torch.Tensor:
     Returns:
         Levels (B, H, W), shifted where needed.
     """
-    batch, height, width = level.shape
     flat = level.flatten(1)
-    smallest = max(math.ceil(area[0] * height * width), 1)
-    largest = max(math.floor(area[1] * height * width), smallest)
+    pixels = flat.shape[1]
+    smallest = max(math.ceil(area[0] * pixels), 1)
+    largest = max(math.floor(area[1] * pixels), smallest)
+    outline = torch.zeros_like(flat[:, :1])
+    if largest < pixels:
+        outline = outline.maximum(_largest(flat, largest + 1))
+    # Of equal pixels all are inside or none: rather too many than too few.
+    outline = outline.minimum(_largest(flat, smallest).nextafter(torch.full_like(outline, -math.inf)))
+    return level - outline.unsqueeze(2)
 
-    def pixels(offset: torch.Tensor) -> torch.Tensor:
-        return (flat > offset).sum(dim=1, keepdim=True)
 
-    kept = torch.zeros(batch, 1, dtype=flat.dtype, device=flat.device)
-    count = pixels(kept)
-    grow, shrink = count < smallest, count > largest
-    reach = flat.abs().amax(dim=1, keepdim=True) + 1
-    # The far end of the interval always keeps the limits, the near one never does, unless nothing is to be done.
-    kept = kept - reach * grow + reach * shrink
-    broken = torch.zeros_like(kept)
-    for _ in range(_OFFSETS):
-        middle = (kept + broken) / 2
-        count = pixels(middle)
-        fits = torch.where(grow, count >= smallest, count <= largest)
-        kept, broken = torch.where(fits, middle, kept), torch.where(fits, broken, middle)
-    return level - kept.unsqueeze(2)
+def _largest(values: torch.Tensor, place: int) -> torch.Tensor:
+    """The value at a place, from 1, of each row (B, N) in descending order: shape (B, 1)."""
+    # torch.kthvalue has no deterministic form on an accelerator.
+    return values.topk(place, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
 
 
 def feathered(level: torch.Tensor, feather: torch.Tensor) -> torch.Tensor:
@@ -69,5 +61,6 @@ def feathered(level: torch.Tensor, feather: torch.Tensor) -> torch.Tensor:
     Returns:
         Weights (B, 1, H, W), at least 0.25 wherever they are not 0.
     """
-    ramp = (level / feather.clamp(min=1e-6).view(-1, 1, 1)).clamp_(_LEAST_WEIGHT, 1)
+    # So small that it makes a hard edge of any level that float32 tells from 0.
+    ramp = (level / feather.clamp(min=1e-30).view(-1, 1, 1)).clamp_(_LEAST_WEIGHT, 1)
     return (ramp * (level > 0)).unsqueeze(1)

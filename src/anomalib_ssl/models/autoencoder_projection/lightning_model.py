@@ -19,11 +19,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from anomalib_ssl.augmentations import LocalCorruption, Symmetries
 from anomalib_ssl.augmentations.base import from_mapping
-from anomalib_ssl.checks import check_number, check_sides
+from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.autoencoder_projection import inspection
 from anomalib_ssl.models.autoencoder_projection.loss import ProjectionLoss
-from anomalib_ssl.models.autoencoder_projection.network import STRIDE, SDCAutoencoder
+from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder
 from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
@@ -128,7 +128,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         **training: Any,
     ) -> None:
         super().__init__(max_updates=max_updates, **training)
-        check_sides("image_size", self.size, STRIDE)
         check_number("lr", lr, FINAL_LR)
         check_number("ema_decay", ema_decay, 0, 0.99999)
         self.lr = lr

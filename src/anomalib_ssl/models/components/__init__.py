@@ -6,7 +6,6 @@
 from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.models.components.dilation import Dilation, dilated, find_dilations
 from anomalib_ssl.models.components.feature_scoring import feature_evidence, feature_scorer
-from anomalib_ssl.models.components.head import build_head
 from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.models.components.restoring_model import RestoringModel
 from anomalib_ssl.models.components.scored_model import ScoredModel
@@ -16,7 +15,6 @@ __all__ = [
     "Dilation",
     "RestoringModel",
     "ScoredModel",
-    "build_head",
     "dilated",
     "feature_evidence",
     "feature_scorer",

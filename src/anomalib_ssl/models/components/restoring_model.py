@@ -88,11 +88,9 @@ class RestoringModel(ScoredModel):
             evidence[FEATURES] = _joined(stages)
         return evidence
 
-    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Fit the contrast scale, then all else; see :meth:`ScoredModel.fit`."""
-        self.scorer.forget()
+    def fit_evidence(self, images: Iterable[torch.Tensor]) -> None:
+        """Fit the contrast scale."""
         self.errors.fit((batch, self.restore(batch)) for batch in images)
-        super().fit(images, held_out)
 
 
 def _joined(stages: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
+from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.scoring import Evidence, Scorer
 from anomalib_ssl.scoring.exposure import Exposure
 
@@ -50,7 +51,7 @@ class ScoredModel(nn.Module):
         return self.scorer(self.exposure(images), self.evidence)
 
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Fit what images are compared with, in evaluation mode, and choose how they are scored.
+        """Fit what images are compared with, in evaluation mode whatever the mode is, and choose how they are scored.
 
         Args:
             images: Clean training images in batches (B, 3, H, W) of equal exposure. May be gone through repeatedly.
@@ -59,4 +60,11 @@ class ScoredModel(nn.Module):
         Raises:
             ValueError: If there are too few, or training has diverged.
         """
-        self.scorer.fit(images, self.evidence, held_out)
+        # A fit that fails shall leave nothing to score with.
+        self.scorer.forget()
+        with probing(self):
+            self.fit_evidence(images)
+            self.scorer.fit(images, self.evidence, held_out)
+
+    def fit_evidence(self, images: Iterable[torch.Tensor]) -> None:
+        """Fit what :meth:`evidence` itself makes use of, to the images of :meth:`fit`; nothing unless overridden."""

@@ -10,7 +10,7 @@ import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ssl.checks import check_choice, check_flag, check_number, check_whole
-from anomalib_ssl.models.components import Backbone, Dilation, dilated, find_dilations
+from anomalib_ssl.models.components import Backbone, Dilation, dilated, find_dilations, probing
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import (
     Exposure,
@@ -103,7 +103,6 @@ class CutPastePatchModel(CutPasteNetwork):
         maps = gaussian_upsample(scores, (height, width), self.window_size, self.stride, self.upsample_sigma)
         return scores.amax(dim=(1, 2, 3)), maps
 
-    @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
         """Fit the density of the features of all windows, a few images at a time and without keeping them.
 
@@ -125,22 +124,23 @@ class CutPastePatchModel(CutPasteNetwork):
         # A fit that breaks off shall not leave the scales of another density.
         for scale in (self.score_scale, self.map_scale):
             scale.forget()
-        if isinstance(self.density, LocatedGaussianDensity):
-            self.density.fit(features())
-        else:
-            self.density.fit(as_rows(part) for part in features())
-        known = list(held_out)
-        scores: list[torch.Tensor] = []
+        with probing(self):
+            if isinstance(self.density, LocatedGaussianDensity):
+                self.density.fit(features())
+            else:
+                self.density.fit(as_rows(part) for part in features())
+            known = list(held_out)
+            scores: list[torch.Tensor] = []
 
-        def maps() -> Iterator[torch.Tensor]:
-            for batch in known or images:
-                numbers, shown = self._scores_and_maps(batch)
-                scores.append(numbers)
-                yield shown
+            def maps() -> Iterator[torch.Tensor]:
+                for batch in known or images:
+                    numbers, shown = self._scores_and_maps(batch)
+                    scores.append(numbers)
+                    yield shown
 
-        # One batch after the other: maps of all images need not be held at once.
-        self.map_scale.fit(moments_of(maps()))
-        self.score_scale.fit(moments_of(scores))
+            # One batch after the other: maps of all images need not be held at once.
+            self.map_scale.fit(moments_of(maps()))
+            self.score_scale.fit(moments_of(scores))
 
     def score_windows(self, images: torch.Tensor) -> torch.Tensor:
         """Score all windows of images (B, 3, H, W) in [0, 1]: shape (B, 1, h, w)."""

@@ -10,6 +10,7 @@ import torch
 
 from anomalib_ssl.checks import check_choice
 from anomalib_ssl.scoring import Fitted
+from anomalib_ssl.scoring.moments import update_mean_and_variance
 
 NORMALIZATIONS = ("none", "train", "variance")
 """Names of what squared distances are divided by."""
@@ -97,7 +98,6 @@ class MapDeviation(Fitted):
         for buffer in self.buffers():
             buffer.zero_()
 
-    @torch.no_grad()
     def update(self, maps: Sequence[torch.Tensor]) -> None:
         """Take maps (B, C, h, w) of each stage of normal images into account.
 
@@ -105,15 +105,9 @@ class MapDeviation(Fitted):
             ValueError: If the maps have another size.
         """
         self._check(maps)
-        count, added = self._seen, len(maps[0])
+        seen = self._seen
         for number, features in enumerate(maps):
-            variance, batch_mean = torch.var_mean(features.float(), dim=0, correction=0)
-            shift = batch_mean - self._mean(number)
-            share = added / (count + added)
-            # The mean square of what was there and of what is added, and that of the distance between their means.
-            self._variance(number).lerp_(variance, share).add_(shift.square(), alpha=share * (1 - share))
-            self._mean(number).add_(shift, alpha=share)
-        self._seen = count + added
+            self._seen = update_mean_and_variance(self._mean(number), self._variance(number), seen, features)
 
     def finish(self) -> None:
         """End what :meth:`start` began.

@@ -232,9 +232,8 @@ class DynamicLocalAugmentationModel(ScoredModel):
         """Whether views have augmented versions in training."""
         return self.use_local or self.negative_head is not None
 
-    @torch.no_grad()
-    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Fit the mean maps in a pass of their own, then all else; see :meth:`ScoredModel.fit`."""
+    def fit_evidence(self, images: Iterable[torch.Tensor]) -> None:
+        """Fit the mean maps, in a pass of their own."""
         used = list(self.deviations.values())
         for deviation in used:
             deviation.start()
@@ -244,7 +243,6 @@ class DynamicLocalAugmentationModel(ScoredModel):
                 deviation.update(maps)
         for deviation in used:
             deviation.finish()
-        super().fit(images, held_out)
 
     @property
     def deviations(self) -> dict[str, MapDeviation]:

@@ -177,7 +177,7 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         """
         columns = [Column("input", images)]
         numbers: list[dict[str, float | str]] = []
-        passes = self.model.refine(self.model.exposure(images))
+        passes = self.model.refine(images)
         for number, one in enumerate(passes, start=1):
             visible, restored, error = one.masks[-1, 0], one.restored[-1], one.errors[-1]
             hidden, share = 1 - one.uncovered, one.uncovered.mean(dim=(1, 2, 3))

@@ -47,7 +47,7 @@ def random_partition(
     """
     height, width = _grid(size, cell)
     check_whole("num_masks", num_masks, 2, height * width)
-    order = torch.rand(height * width, device=device, generator=generator).argsort()
+    order = torch.rand(height * width, device=device, generator=generator, dtype=torch.float32).argsort()
     hidden_in = (order % num_masks).view(1, 1, 1, height, width)
     return _enlarge(hidden_in != torch.arange(num_masks, device=order.device).view(-1, 1, 1, 1, 1), cell)
 

@@ -134,4 +134,4 @@ class SSMModel(RestoringModel):
             ValueError: If images are of another size.
         """
         self.scorer.require_fitted()
-        return list(self.refinement.passes(images, self.network.restore))
+        return list(self.refinement.passes(self.exposure(images), self.network.restore))
