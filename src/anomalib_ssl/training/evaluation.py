@@ -122,7 +122,7 @@ class EvaluationMixin(Base):
 
     validation_step = test_step = predict_step
 
-    def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
+    def to_torch(self, *args: Any, **kwargs: Any) -> Path:
         """Export to torch as anomalib does.
 
         Raises:

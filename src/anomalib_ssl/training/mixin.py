@@ -250,7 +250,7 @@ class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
         """
         if not self._images_checked:
             check_training_images(batch.image, self.size)  # type: ignore[arg-type]
-            check_depth(batch.image_path or ())
+            check_depth(batch.image_path or ())  # type: ignore[attr-defined]
             self._images_checked = True
         stop: int | None = super().on_train_batch_start(batch, batch_idx)
         return stop
