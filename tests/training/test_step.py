@@ -73,7 +73,7 @@ def test_augmentations_are_tried_without_a_trace_in_the_random_numbers(monkeypat
         monkeypatch.setattr(f"anomalib_ssl.training.mixin.{module}", lambda *args: None)
     monkeypatch.setattr("anomalib_ssl.training.mixin.num_training_images", lambda trainer: 2)
     model = Noisy(image_size=8)
-    model._trainer = SimpleNamespace()
+    model._trainer = SimpleNamespace(callbacks=[])
     before = torch.get_rng_state()
     model.setup("fit")
     assert torch.equal(torch.get_rng_state(), before)
