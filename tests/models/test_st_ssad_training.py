@@ -141,7 +141,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, mvtec_root):
     engine = make_engine(tmp_path, limit_val_batches=0)
     engine.fit(CutPaste(**SMALL), datamodule=data(mvtec_root))
     engine.trainer.save_checkpoint(tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="none of STSSAD: it lacks 'anomalib_ssl_st_ssad'"):
+    with pytest.raises(ValueError, match="STSSAD cannot be loaded from a checkpoint of CutPaste"):
         make_engine(tmp_path / "again").fit(
             STSSAD(**SMALL), datamodule=data(mvtec_root), ckpt_path=tmp_path / "other.ckpt"
         )

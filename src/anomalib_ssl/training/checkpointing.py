@@ -97,7 +97,7 @@ class CheckpointMixin(Base):
         """
         try:
             return super().load_state_dict(*args, **kwargs)
-        except RuntimeError as error:
+        except (RuntimeError, KeyError, TypeError) as error:
             if reason := misfit(self._origin, self):
                 raise ValueError(reason) from error
             raise

@@ -31,9 +31,6 @@ from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
 logger = logging.getLogger(__name__)
 
-STATE = "anomalib_ssl_nsa"
-"""Key of a checkpoint with the traits of the product."""
-
 FINAL_LR = 1e-6
 """Learning rate at the end of the run, that of the authors' code."""
 
@@ -167,16 +164,13 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         """Show defects as they are blended in in training, their labels, and what the network finds of them."""
         return inspection.inspect(self.model, self.task, images)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what is known of the product."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[STATE] = None if self.traits is None else asdict(self.traits)
+    def get_extra_state(self) -> dict[str, Any] | None:
+        """What is known of the product; it goes where the weights go, also between processes."""
+        return None if self.traits is None else asdict(self.traits)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Know the product of a checkpoint."""
-        super().on_load_checkpoint(checkpoint)
-        traits = checkpoint.get(STATE)
-        self.traits = None if traits is None else Traits(**traits)
+    def set_extra_state(self, state: dict[str, Any] | None) -> None:
+        """Know the product that weights were trained for."""
+        self.traits = None if state is None else Traits(**state)
 
 
 def check_label(label: Sequence[float] | None) -> tuple[float, float] | None:

@@ -27,9 +27,6 @@ from anomalib_ssl.training.images.clean import CleanTrainingImages
 
 logger = logging.getLogger(__name__)
 
-STATE = "anomalib_ssl_st_ssad"
-"""Key of a checkpoint with what was tuned."""
-
 
 class STSSAD(CutPaste, AnomalibModule):
     """ST-SSAD: choose the size and the strength of CutPaste's pastes by unlabelled images, then train CutPaste.
@@ -143,22 +140,12 @@ class STSSAD(CutPaste, AnomalibModule):
         super().on_test_epoch_end()
         self.log("transductive", float(self.transductive))
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what was tuned."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[STATE] = {
-            "tuned": self._tuned,
-            "transductive": self.transductive,
-            "pastes": self.tuned_parameters,
-        }
+    def get_extra_state(self) -> dict[str, Any]:
+        """What was tuned; it goes where the weights go, also between processes."""
+        return {"tuned": self._tuned, "transductive": self.transductive, "pastes": self.tuned_parameters}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the pastes of a checkpoint, which another model's has none of."""
-        super().on_load_checkpoint(checkpoint)
-        if STATE not in checkpoint:
-            msg = f"This checkpoint is none of STSSAD: it lacks {STATE!r}, what was tuned."
-            raise ValueError(msg)
-        state = checkpoint[STATE]
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on with the pastes that weights were trained with."""
         self._tuned, self.transductive = state["tuned"], state["transductive"]
         pastes = {name: from_mapping(getattr(self.views, name), state["pastes"][name], name) for name in self._pastes()}
         self.views = replace(self.views, **pastes)
