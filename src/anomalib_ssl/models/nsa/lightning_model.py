@@ -28,6 +28,7 @@ from anomalib_ssl.models.nsa.traits import Traits, image_traits
 from anomalib_ssl.scoring import NotFittedError
 from anomalib_ssl.training.images.clean import CleanTrainingImages
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
+from anomalib_ssl.training.plain import packed, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -164,13 +165,14 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         """Show defects as they are blended in in training, their labels, and what the network finds of them."""
         return inspection.inspect(self.model, self.task, images)
 
-    def get_extra_state(self) -> dict[str, Any] | None:
+    def get_extra_state(self) -> torch.Tensor:
         """What is known of the product; it goes where the weights go, also between processes."""
-        return None if self.traits is None else asdict(self.traits)
+        return packed(None if self.traits is None else asdict(self.traits))
 
-    def set_extra_state(self, state: dict[str, Any] | None) -> None:
+    def set_extra_state(self, state: torch.Tensor) -> None:
         """Know the product that weights were trained for."""
-        self.traits = None if state is None else Traits(**state)
+        traits = unpacked(state)
+        self.traits = None if traits is None else Traits(**traits)
 
 
 def check_label(label: Sequence[float] | None) -> tuple[float, float] | None:

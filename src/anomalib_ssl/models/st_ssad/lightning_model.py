@@ -24,6 +24,7 @@ from anomalib_ssl.models.st_ssad.settings import settings
 from anomalib_ssl.models.st_ssad.tuning import choose
 from anomalib_ssl.models.st_ssad.unlabeled import UnlabeledBatches, UnlabeledImages, check_source, find_unlabeled
 from anomalib_ssl.training.images.clean import CleanTrainingImages
+from anomalib_ssl.training.plain import packed, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +141,13 @@ class STSSAD(CutPaste, AnomalibModule):
         super().on_test_epoch_end()
         self.log("transductive", float(self.transductive))
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> torch.Tensor:
         """What was tuned; it goes where the weights go, also between processes."""
-        return {"tuned": self._tuned, "transductive": self.transductive, "pastes": self.tuned_parameters}
+        return packed({"tuned": self._tuned, "transductive": self.transductive, "pastes": self.tuned_parameters})
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: torch.Tensor) -> None:
         """Go on with the pastes that weights were trained with."""
-        self._tuned, self.transductive = state["tuned"], state["transductive"]
-        pastes = {name: from_mapping(getattr(self.views, name), state["pastes"][name], name) for name in self._pastes()}
+        known = unpacked(state)
+        self._tuned, self.transductive = known["tuned"], known["transductive"]
+        pastes = {name: from_mapping(getattr(self.views, name), known["pastes"][name], name) for name in self._pastes()}
         self.views = replace(self.views, **pastes)
