@@ -90,8 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _function(name: str) -> Callable[..., object]:
     """Import the function of a subcommand."""
-    function: Callable[..., object] = getattr(import_module(f"anomalib_ssl.commands.{name}"), name)
-    return function
+    return getattr(import_module(f"anomalib_ssl.commands.{name}"), name)
 
 
 def _underscored(argument: str) -> str:

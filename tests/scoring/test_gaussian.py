@@ -12,10 +12,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.scoring import (
     GaussianDensity,
+    Moments,
     NotFittedError,
-    fit_gaussian,
     gradcam,
-    ledoit_wolf_shrinkage,
     smooth,
     upsample,
 )
@@ -31,7 +30,8 @@ def features(num=60, dim=12, seed=0):
 def test_ledoit_wolf_shrinkage_equals_sklearn(num, dim):
     x = features(num, dim)
     expected = sklearn_shrinkage(x.numpy())
-    assert ledoit_wolf_shrinkage(x - x.mean(0)).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    weight = Moments(dim).update(x - x.mean(0)).ledoit_wolf_shrinkage()
+    assert weight.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(("num", "dim"), [(200, 10), (20, 50)])
@@ -109,7 +109,7 @@ def test_two_samples_are_enough_and_one_is_not():
         alike = GaussianDensity(12, l2_normalize).fit([x[:1].expand(4, -1)])
         assert alike(x.float()).diff() > 0
     with pytest.raises(ValueError, match="at least 2"):
-        fit_gaussian(x[:1])
+        GaussianDensity(12).fit([x[:1]])
 
 
 def test_features_of_any_scale_are_told_apart():
@@ -121,4 +121,4 @@ def test_features_of_any_scale_are_told_apart():
 
 def test_features_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="finite"):
-        fit_gaussian(torch.full((4, 3), float("nan")))
+        GaussianDensity(3).fit([torch.full((4, 3), float("nan"))])

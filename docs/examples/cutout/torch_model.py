@@ -38,6 +38,6 @@ class CutoutModel(ScoredModel):
         logits: torch.Tensor = self.head(self.backbone(images).mean(dim=(2, 3))).squeeze(1)
         return logits
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str] = frozenset()) -> Evidence:
+    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute features of images (B, 3, H, W), of three stages where they are wanted."""
         return feature_evidence(self.backbone, images, names)

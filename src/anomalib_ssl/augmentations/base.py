@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 import torch
 
 from anomalib_ssl.augmentations.pixels import Paste
+from anomalib_ssl.augmentations.sampling import Device, Shape
 from anomalib_ssl.checks import check_images
 
 if TYPE_CHECKING:
@@ -51,12 +52,7 @@ class Augmentation(metaclass=ABCMeta):
             object.__setattr__(self, field.name, as_plain(getattr(self, field.name)))
 
     @abstractmethod
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw the parameters of one call.
 
         Args:
@@ -123,7 +119,7 @@ class PasteAugmentation(Augmentation):
         return masks.maximum(written.to(masks.dtype))
 
 
-def scaled_pixels(pixels: int, shape: tuple[int, ...] | torch.Size, reference_size: float | None) -> int:
+def scaled_pixels(pixels: int, shape: Shape, reference_size: float | None) -> int:
     """Convert a size in pixels of a reference image to pixels of images of another size.
 
     Args:

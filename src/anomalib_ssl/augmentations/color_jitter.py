@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.pixels import from_unit, full_masks, to_unit
-from anomalib_ssl.augmentations.sampling import host_generator, uniform
+from anomalib_ssl.augmentations.pixels import cached_blocks, from_unit, full_masks, to_unit
+from anomalib_ssl.augmentations.sampling import Device, Shape, host_generator, uniform
 from anomalib_ssl.checks import check_number
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
@@ -24,7 +24,7 @@ _CACHED_PIXELS = 2**17
 def sample_color_jitter(
     batch_size: int,
     strengths: tuple[float, float, float, float],
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
 ) -> Parameters:
     """Draw the strengths of a colour jitter and the order of its operations.
@@ -88,11 +88,8 @@ def jitter_pixels(pixels: torch.Tensor, parameters: Parameters, inside: torch.Te
     # On the host by design, see sample_color_jitter.
     names = [OPERATIONS[index] for index in parameters["order"][0].tolist()]
     strengths = [(name, parameters[name].to(pixels.device)) for name in names if name in parameters]
-    batch, _, length = pixels.shape
-    size = max(_CACHED_PIXELS // max(length, 1), 1) if pixels.device.type == "cpu" else batch
     result = torch.empty_like(pixels)
-    for start in range(0, batch, size):
-        block = slice(start, start + size)
+    for block in cached_blocks(pixels, pixels.shape[2], _CACHED_PIXELS):
         # Planes of one colour each are what the arithmetic is fast on.
         changed = to_unit(pixels[block].contiguous())
         for name, strength in strengths:
@@ -193,12 +190,7 @@ class ColorJitter(Augmentation):
             check_number(name, getattr(self, name), 0, 1)
         check_number("hue", self.hue, 0, 0.5)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw one strength per operation and sample; see :func:`sample_color_jitter`."""
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         return sample_color_jitter(shape[0], strengths, device, generator)

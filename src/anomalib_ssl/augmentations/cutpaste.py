@@ -11,7 +11,7 @@ import torch
 from anomalib_ssl.augmentations.base import Parameters, PasteAugmentation
 from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
 from anomalib_ssl.augmentations.pixels import Paste, gather_pixels
-from anomalib_ssl.augmentations.sampling import integers_up_to, uniform
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers_up_to, uniform
 from anomalib_ssl.checks import check_number, check_range
 
 _GEOMETRY = ("height", "width", "source_top", "source_left", "target_top", "target_left")
@@ -81,12 +81,7 @@ class CutPaste(PasteAugmentation):
             check_range("aspect", interval, 1e-3, 1e3)
         check_number("jitter", self.jitter, 0, 0.5)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw patch sizes, places and colour changes.
 
         Returns:
@@ -127,9 +122,7 @@ class CutPaste(PasteAugmentation):
             values = torch.where(inside.unsqueeze(1), values, values.detach())
         return Paste(target.unsqueeze(1), values)
 
-    def _sample_aspect(
-        self, batch: int, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> torch.Tensor:
+    def _sample_aspect(self, batch: int, device: Device, generator: torch.Generator | None) -> torch.Tensor:
         (low0, high0), (low1, high1) = self.aspect
         choice, first, second = uniform(0, 1, (3, batch), device, generator)
         return torch.where(choice < 0.5, first * (high0 - low0) + low0, second * (high1 - low1) + low1)

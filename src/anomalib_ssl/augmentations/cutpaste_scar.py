@@ -12,7 +12,7 @@ from anomalib_ssl.augmentations.base import Parameters, PasteAugmentation, scale
 from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
 from anomalib_ssl.augmentations.pixels import Paste, from_unit, gather_pixels, to_unit
-from anomalib_ssl.augmentations.sampling import integers, integers_up_to, uniform
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers, integers_up_to, uniform
 from anomalib_ssl.checks import check_number, check_whole_range
 
 _GEOMETRY = ("height", "width", "source_top", "source_left", "center_y", "center_x", "angle")
@@ -111,12 +111,7 @@ class CutPasteScar(PasteAugmentation):
         if self.reference_size is not None:
             check_number("reference_size", self.reference_size, 1)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw strip sizes, places, rotations and colour changes.
 
         Returns:
@@ -175,6 +170,6 @@ class CutPasteScar(PasteAugmentation):
         scars = sample_bilinear(strips, grid.to(strips.dtype), "border")
         return Paste(target, from_unit(scars.flatten(2), images.dtype), inside)
 
-    def _scaled(self, pixels: tuple[int, int], shape: tuple[int, ...] | torch.Size) -> tuple[int, int]:
+    def _scaled(self, pixels: tuple[int, int], shape: Shape) -> tuple[int, int]:
         low, high = (max(scaled_pixels(bound, shape, self.reference_size), 1) for bound in pixels)
         return low, high

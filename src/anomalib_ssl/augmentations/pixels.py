@@ -7,6 +7,7 @@ Pixels are named by their index into the flattened image, shape (B, 1, L). L is 
 to the host, so that nothing waits for the device; a sample with fewer pixels names its last one again.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,6 +54,58 @@ def read_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor)
     """
     index = window_index(rows, columns, images.shape[-1])
     return gather_pixels(images, index).unflatten(2, (rows.shape[1], columns.shape[1]))
+
+
+def write_window(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> None:
+    """Write a window of each image, in place.
+
+    Args:
+        images: Shape (R, C, H, W).
+        rows: Rows of the pixels, shape (R, h).
+        columns: Their columns, (R, w).
+        values: New pixels, shape (R, C, h, w).
+    """
+    index = window_index(rows, columns, images.shape[3]).expand(-1, images.shape[1], -1)
+    images.view(*images.shape[:2], -1).scatter_(2, index, values.flatten(2))
+
+
+def read_between(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Interpolate bilinearly between pixels; beyond the images' borders they are repeated.
+
+    Args:
+        images: Shape (R, C, H, W), floats in [0, 1] or uint8.
+        rows: Vertical positions in pixels, shape (R, h); the first pixel's is 0.
+        columns: Horizontal ones, (R, w).
+
+    Returns:
+        Values (R, C, h, w) in [0, 1].
+    """
+    height, width = images.shape[2:]
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    top, left = rows.floor(), columns.floor()
+    down, across = (rows - top).view(len(rows), 1, -1, 1), (columns - left).view(len(rows), 1, 1, -1)
+    upper, first = top.long(), left.long()
+    lower, second = (upper + 1).clamp(max=height - 1), (first + 1).clamp(max=width - 1)
+
+    def along(row: torch.Tensor) -> torch.Tensor:
+        one, two = (to_unit(read_window(images, row, column)) for column in (first, second))
+        return one.lerp(two, across.to(one.dtype))
+
+    above, below = along(upper), along(lower)
+    return above.lerp(below, down.to(above.dtype))
+
+
+def cached_blocks(samples: torch.Tensor, pixels: int, most: int) -> Iterator[slice]:
+    """Divide a batch into parts whose intermediate results a CPU keeps in its caches; elsewhere it is one part.
+
+    Args:
+        samples: The batch, along the first axis.
+        pixels: Pixels of a sample that are worked on.
+        most: Pixels of a part.
+    """
+    size = max(most // max(pixels, 1), 1) if samples.device.type == "cpu" else len(samples)
+    for start in range(0, len(samples), size):
+        yield slice(start, start + size)
 
 
 def is_channels_last(images: torch.Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
 from anomalib_ssl.augmentations.pixels import full_masks, read_window
-from anomalib_ssl.augmentations.sampling import integers
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers
 from anomalib_ssl.checks import check_whole
 
 
@@ -60,12 +60,7 @@ class RandomCrop(Augmentation):
         super().__post_init__()
         check_whole("size", self.size, 1)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw ``top`` and ``left`` (B,) uniformly from all places where the square fits."""
         height, width = shape[-2:]
         if self.size > min(height, width):

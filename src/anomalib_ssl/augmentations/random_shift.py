@@ -10,7 +10,7 @@ import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters, scaled_pixels
 from anomalib_ssl.augmentations.pixels import full_masks, read_window
-from anomalib_ssl.augmentations.sampling import integers
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers
 from anomalib_ssl.checks import check_number, check_whole
 
 
@@ -75,12 +75,7 @@ class RandomShift(Augmentation):
         if self.reference_size is not None:
             check_number("reference_size", self.reference_size, 1)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw ``shift_y`` and ``shift_x`` (B,) uniformly from {-max_shift, ..., max_shift}; nothing for 0."""
         largest = scaled_pixels(self.max_shift, shape, self.reference_size)
         if largest >= min(shape[-2:]):

@@ -3,14 +3,22 @@
 
 """Random numbers from a torch generator, drawn for the whole batch without a host synchronisation."""
 
+from typing import TypeAlias
+
 import torch
+
+Device: TypeAlias = torch.device | str | None
+"""Where tensors are to be; None for torch's default device."""
+
+Shape: TypeAlias = tuple[int, ...]
+"""Shape (B, C, H, W) of images, as a ``torch.Size`` is, too."""
 
 
 def uniform(
     low: float,
     high: float,
     size: int | tuple[int, ...],
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw floats uniformly from ``[low, high)``, shape ``size``."""
@@ -21,7 +29,7 @@ def integers(
     low: int,
     high: int,
     size: int | tuple[int, ...],
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw integers uniformly from ``{low, ..., high}``, both ends included, shape ``size``."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
 from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.pixels import from_unit, full_masks, gather_pixels, is_channels_last, to_unit
-from anomalib_ssl.augmentations.sampling import integers, uniform
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers, uniform
 from anomalib_ssl.checks import check_choice, check_choices, check_flag, check_number
 
 FLIPS = ("horizontal", "vertical")
@@ -145,12 +145,7 @@ class Symmetries(Augmentation):
         check_number("shift", self.shift, 0, 0.5)
         check_choice("padding", self.padding, PADDINGS)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw what is on: ``flip_x``, ``flip_y``, ``turns``; ``angle``, ``shift_y`` and ``shift_x``, all (B,).
 
         Raises:

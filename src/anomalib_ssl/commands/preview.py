@@ -3,10 +3,7 @@
 
 """Shows what augmentations make of images: a grid of inputs, results and masks."""
 
-from __future__ import annotations
-
 import inspect
-import logging
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +18,6 @@ from anomalib_ssl.augmentations import Augmentation
 from anomalib_ssl.checks import check_choice, check_output, check_whole
 from anomalib_ssl.image_files import find_images, read_image
 from anomalib_ssl.inspection import HIGHLIGHT, Column, draw
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_AUGMENTATIONS = ("CutPaste", "CutPasteScar")
 
@@ -71,7 +66,6 @@ def preview(
         columns += [Column(name, augmented), Column("mask", _highlighted(augmented, masks))]
     # No metadata: the file's bytes say what was drawn and nothing else.
     draw(columns).savefig(output, format="png", metadata={"Software": None})
-    logger.info("Wrote %s", output)
     return output
 
 

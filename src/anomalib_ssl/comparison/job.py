@@ -153,9 +153,8 @@ class BenchmarkJob(RecordedJob):
             started=started,
             **environment.versions(),
         )
-        data = "-".join(part for part in (row.dataset, row.category) if part)
         details = {"settings": asdict(specification), "arguments": arguments, "measured": measured}
-        kept = partial(pictures.files, self.job, data, model.pre_processor)
+        kept = partial(pictures.files, row.pictures, model.pre_processor)
         return Outcome(row, details, self._optional("the pictures", kept, {}))
 
     def _optional(self, what: str, measure: Callable[[], Value], otherwise: Value) -> Value:

@@ -15,7 +15,6 @@ from PIL import Image
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 from torchvision.transforms.v2 import CenterCrop
 
-from anomalib_ssl.file_names import safe_name
 from anomalib_ssl.training.images.transforms import steps
 
 
@@ -60,12 +59,11 @@ class PictureCollector(Visualizer):
         self._raw_scores.extend(outputs.raw_score.reshape(-1).cpu().tolist())
         self._labels.extend(outputs.gt_label.reshape(-1).bool().cpu().tolist())
 
-    def files(self, job: str, category: str, pre_processor: Any) -> dict[str, bytes]:
+    def files(self, names: tuple[str, str], pre_processor: Any) -> dict[str, bytes]:
         """Write what was kept.
 
         Args:
-            job: Name of the job, for the file of its maps.
-            category: Name of data set and category, for the file of images that all models share.
+            names: Names of the file of maps, and of that of images, which all models share.
             pre_processor: What images went through; with a crop among it there is nothing to share.
 
         Returns:
@@ -75,18 +73,18 @@ class PictureCollector(Visualizer):
             isinstance(step, CenterCrop) for step in steps(getattr(pre_processor, "transform", None))
         ):
             return {}
-        names = np.array([_short(path) for path in self._paths])
+        shown = np.array([_short(path) for path in self._paths])
         maps = _compressed(
-            names=names,
+            names=shown,
             maps=np.stack(self._maps),
             scores=np.array(self._scores),
             raw_scores=np.array(self._raw_scores),
             labels=np.array(self._labels),
         )
-        images = {"names": names, "labels": np.array(self._labels), "images": self._images()}
+        images = {"names": shown, "labels": np.array(self._labels), "images": self._images()}
         if len(self._masks) == len(self._maps):
             images["masks"] = np.stack(self._masks)
-        return {f"{safe_name(job)}.npz": maps, f"{safe_name(category)}.images.npz": _compressed(**images)}
+        return dict(zip(names, (maps, _compressed(**images)), strict=True))
 
     def _images(self) -> npt.NDArray[np.uint8]:
         """Read the images from their files: those in a batch may be normalised."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+from anomalib_ssl.file_names import safe_name
+
 METRICS = {
     "image_AUROC": "image AUROC",
     "image_AUPR": "image AP",
@@ -122,6 +124,12 @@ class Row:
     python: str | None = None
     commit: str | None = None
     error: str | None = None
+
+    @property
+    def pictures(self) -> tuple[str, str]:
+        """Names of the file of its anomaly maps, and of that of the images, which all jobs of a category share."""
+        data = "-".join(part for part in (self.dataset, self.category) if part)
+        return f"{safe_name(self.job)}.npz", f"{safe_name(data)}.images.npz"
 
     def cells(self) -> list[str]:
         """Write the values as text, in the order of :data:`COLUMNS`; floats keep six digits."""

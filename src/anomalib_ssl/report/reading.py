@@ -11,7 +11,6 @@ from typing import Any
 
 from anomalib_ssl.comparison.row import SETTINGS, Row, column_types
 from anomalib_ssl.comparison.table import MakeRow, read_header, read_rows
-from anomalib_ssl.file_names import safe_name
 
 STOCK_MODEL = "model.init_args."
 STOCK_DATA = "data.init_args."
@@ -37,13 +36,12 @@ class Result:
     @property
     def maps(self) -> Path:
         """Where the anomaly maps of the job would be."""
-        return self.folder / "pictures" / f"{safe_name(self.row.job)}.npz"
+        return self.folder / "pictures" / self.row.pictures[0]
 
     @property
     def images(self) -> Path:
         """Where the images of the category would be."""
-        name = "-".join(part for part in (self.row.dataset, self.row.category) if part)
-        return self.folder / "pictures" / f"{safe_name(name)}.images.npz"
+        return self.folder / "pictures" / self.row.pictures[1]
 
 
 def read_results(paths: Sequence[Path]) -> list[Result]:

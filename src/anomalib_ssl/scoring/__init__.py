@@ -8,12 +8,12 @@ from anomalib_ssl.scoring.contrast_scale import ContrastScale
 from anomalib_ssl.scoring.error_scorer import error_scorer
 from anomalib_ssl.scoring.exposure import Exposure
 from anomalib_ssl.scoring.fitted import Fitted, NotFittedError
-from anomalib_ssl.scoring.gaussian import GaussianDensity, fit_gaussian
+from anomalib_ssl.scoring.gaussian import GaussianDensity
 from anomalib_ssl.scoring.gradcam import GradCam, gradcam
 from anomalib_ssl.scoring.located_gaussian import LocatedGaussianDensity
 from anomalib_ssl.scoring.map_part import MapPart
 from anomalib_ssl.scoring.maps import as_rows, density_map, smooth, upsample
-from anomalib_ssl.scoring.moments import Moments, ledoit_wolf_shrinkage
+from anomalib_ssl.scoring.moments import Moments
 from anomalib_ssl.scoring.numbers import image_number
 from anomalib_ssl.scoring.pixels import Errors, Pixels
 from anomalib_ssl.scoring.places import Places, join
@@ -47,13 +47,11 @@ __all__ = [
     "density_map",
     "error_scorer",
     "extract_windows",
-    "fit_gaussian",
     "gaussian_upsample",
     "gradcam",
     "grid_size",
     "image_number",
     "join",
-    "ledoit_wolf_shrinkage",
     "map_windows",
     "pool_windows",
     "smooth",

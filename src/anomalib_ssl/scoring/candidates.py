@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.scoring.fitted import Fitted
 from anomalib_ssl.scoring.gaussian import GaussianDensity
-from anomalib_ssl.scoring.map_part import MapPart
+from anomalib_ssl.scoring.map_part import AND, MapPart
 from anomalib_ssl.scoring.maps import smooth, upsample
 from anomalib_ssl.scoring.numbers import NUMBERS, image_number
 from anomalib_ssl.scoring.random_filters import FILTERS, FINE, RandomFilters
@@ -22,9 +22,6 @@ DENSITY = "density"
 
 THINNED_SIDE = 64
 """Maps are thinned to about so many rows and columns to be standardised and judged: enough, and much faster."""
-
-AND = "+"
-"""Joins the names of candidates that are used together, and of evidence that is looked at together."""
 
 POOLED = "pooled"
 """Name of the evidence that it looks at: features (B, D)."""
@@ -75,9 +72,9 @@ class Candidates(Fitted):
     def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
         """Fit density and parts that learn in one pass; give the number of images."""
         count, pooled = 0, []
-        learning = {name: part for name, part in zip(self.map_names, self._parts(), strict=True) if part.learns}
+        learning = {name: part for name, part in self._parts.items() if part.learns}
         sources = self._sources([DENSITY] if self.density is not None else [], learning)
-        for part in self._parts():
+        for part in self._parts.values():
             part.forget()
         for part in learning.values():
             part.start()
@@ -91,7 +88,7 @@ class Candidates(Fitted):
         if count == 0:
             msg = "Statistics of normal images need clean images, got none."
             raise ValueError(msg)
-        for part in self._parts():
+        for part in self._parts.values():
             if part.learns:
                 part.finish()
             else:
@@ -116,12 +113,12 @@ class Candidates(Fitted):
         return {**evidence, **self.filters(images)}
 
     def _enlarged(self, name: str, evidence: Evidence, left_out: bool = False) -> torch.Tensor:
-        part = cast(MapPart, self.maps[name])
+        part = self._parts[name]
         seen = _of(part, evidence)
         return upsample(part.left_out(seen) if left_out else part(seen), self.size)
 
     def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
-        return smooth(enlarged, cast(MapPart, self.maps[name]).sigma)
+        return smooth(enlarged, self._parts[name].sigma)
 
     def _number(self, name: str, maps: Mapping[str, torch.Tensor], evidence: Evidence) -> torch.Tensor:
         if self.density is not None and name == DENSITY:
@@ -140,13 +137,13 @@ class Candidates(Fitted):
 
     def _sources(self, scores: Iterable[str], maps: Iterable[str]) -> frozenset[str]:
         """Names of the evidence that scores and maps are made of."""
-        parts = dict(zip(self.map_names, self._parts(), strict=True))
         pooled = {POOLED} if DENSITY in scores else set()
-        wanted = {source for name in self._maps_of(scores, maps) for source in parts[name].source.split(AND)}
+        wanted = {source for name in self._maps_of(scores, maps) for source in self._parts[name].source.split(AND)}
         return frozenset(pooled | wanted)
 
-    def _parts(self) -> list[MapPart]:
-        return [cast(MapPart, part) for part in self.maps.values()]
+    @property
+    def _parts(self) -> dict[str, MapPart]:
+        return cast("dict[str, MapPart]", dict(self.maps.items()))
 
 
 def _of(part: MapPart, evidence: Evidence) -> torch.Tensor:

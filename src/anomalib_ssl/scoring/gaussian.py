@@ -17,11 +17,11 @@ LEAST_VARIANCE = 1e-6
 """Least variance of any direction, and the least share of the mean one: features may be all alike."""
 
 
-def fit_gaussian(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def estimate_gaussian(moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
     """Estimate a Gaussian in float64, its covariance as Ledoit and Wolf do.
 
     Args:
-        features: Shape (N, D), N of at least 2.
+        moments: Of features (N, D), N of at least 2.
 
     Returns:
         The mean (D,), and the whitening matrix (D, D): the inverse of the covariance's Cholesky factor, so that the
@@ -30,11 +30,6 @@ def fit_gaussian(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Raises:
         ValueError: If there are fewer than 2 features, or any is not finite.
     """
-    return estimate_gaussian(Moments(features.shape[-1], features.device).update(features))
-
-
-def estimate_gaussian(moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
-    """Estimate a Gaussian from moments; result and errors are those of :func:`fit_gaussian`."""
     moments.require_samples()
     covariance = moments.covariance()
     weight = moments.ledoit_wolf_shrinkage()
@@ -86,7 +81,7 @@ class GaussianDensity(Density):
             This density.
 
         Raises:
-            ValueError: If a shape is another, or for the reasons of :func:`fit_gaussian`.
+            ValueError: If a shape is another, or for the reasons of :func:`estimate_gaussian`.
         """
         self.forget()
         num_features = len(self.mean)

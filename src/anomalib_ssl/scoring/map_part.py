@@ -9,6 +9,9 @@ import torch
 
 from anomalib_ssl.scoring.fitted import Fitted
 
+AND = "+"
+"""Joins the names of candidates that are used together, and of evidence that is looked at together."""
+
 
 class MapPart(Fitted):
     """Compares evidence of images, features or errors of every place, with that of normal images.

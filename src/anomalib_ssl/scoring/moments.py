@@ -95,7 +95,11 @@ class Moments:
         return self._outer / self.count - torch.outer(offset, offset)
 
     def ledoit_wolf_shrinkage(self) -> torch.Tensor:
-        """Weight of the scaled identity in the Ledoit-Wolf estimate, see :func:`ledoit_wolf_shrinkage`."""
+        """Weight in [0, 1] of the scaled identity in the Ledoit-Wolf covariance estimate, a scalar.
+
+        Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of
+        Multivariate Analysis 88, 2004, lemma 3.2 to 3.5; equal to ``sklearn.covariance.ledoit_wolf_shrinkage``.
+        """
         offset = self._sum / self.count
         offset_square = offset.square().sum()
         fourth_moment = (
@@ -134,18 +138,3 @@ def update_mean_and_variance(mean: torch.Tensor, variance: torch.Tensor, count: 
     variance.lerp_(added, share).add_(shift.square(), alpha=share * (1 - share))
     mean.add_(shift, alpha=share)
     return total
-
-
-def ledoit_wolf_shrinkage(features: torch.Tensor) -> torch.Tensor:
-    """Weight of the scaled identity in the Ledoit-Wolf covariance estimate.
-
-    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of Multivariate
-    Analysis 88, 2004, lemma 3.2 to 3.5; equal to ``sklearn.covariance.ledoit_wolf_shrinkage``.
-
-    Args:
-        features: Shape (N, D).
-
-    Returns:
-        The weight in [0, 1], a scalar.
-    """
-    return Moments(features.shape[1]).update(features).ledoit_wolf_shrinkage()

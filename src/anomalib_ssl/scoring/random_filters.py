@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_ssl.scoring.map_part import AND
 from anomalib_ssl.scoring.maps import SMOOTHING
 from anomalib_ssl.scoring.places import Places, join
 
@@ -88,7 +89,7 @@ class RandomFilters(nn.Module):
             beside: Number of channels of these, if any.
             pre_trained: Whether these are of a network that began with pretrained weights.
         """
-        name = source.split("+", maxsplit=1)[0]
+        name = source.split(AND, maxsplit=1)[0]
         _, channels, height, width = self(torch.zeros(1, 3, *self.size))[name].shape
         kept = DIMENSIONS[name]
         kinds = ((channels, beside), (kept, BESIDE[pre_trained])) if beside else ((channels,), (kept,))

@@ -79,12 +79,13 @@ class RestorationErrors(nn.Module):
             NotFittedError: If ``scaled`` errors are wanted and :meth:`fit` has not run.
         """
         errors = {"plain": self.plain(images, restored)}
-        if names & {"scaled", "both", "all"}:
+        wanted = names.union(*(JOINED[name] for name in names & JOINED.keys()))
+        if "scaled" in wanted:
             errors["scaled"] = self.scale(errors["plain"], images, images)
-        if names & {"gradient", "both", "all"}:
+        if "gradient" in wanted:
             distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(restored))
             errors["gradient"] = box_filter(distance, self.box_size, PASSES)
-        if names & {"colour", "all"}:
+        if "colour" in wanted:
             distance = squared_error(_colour(images), _colour(restored))
             errors["colour"] = self.coloured * box_filter(distance, self.box_size, PASSES)
         for name, parts in JOINED.items():

@@ -12,10 +12,10 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_ssl.checks import check_choice
-from anomalib_ssl.scoring.candidates import AND, Candidates, Network
+from anomalib_ssl.scoring.candidates import Candidates, Network
 from anomalib_ssl.scoring.choice import Measured, moments_of
 from anomalib_ssl.scoring.gaussian import GaussianDensity
-from anomalib_ssl.scoring.map_part import MapPart
+from anomalib_ssl.scoring.map_part import AND, MapPart
 from anomalib_ssl.scoring.planted import plant
 from anomalib_ssl.scoring.random_filters import RandomFilters
 from anomalib_ssl.scoring.standardizer import Standardizer

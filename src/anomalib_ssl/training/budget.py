@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.scoring.fitted import is_unfitted
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,7 @@ class UpdateBudget(Callback):
     """
 
     def __init__(self, max_updates: int) -> None:
-        if max_updates < 1:
-            msg = f"max_updates must be at least 1, got {max_updates}."
-            raise ValueError(msg)
+        check_whole("max_updates", max_updates, 1)
         self.max_updates = max_updates
         self._validated_at: int | None = None
 

@@ -131,8 +131,7 @@ class EvaluationMixin(Base):
         if is_unfitted(self):
             msg = f"{type(self).__name__} has nothing to score with yet: train it, or give ckpt_path, to export it."
             raise NotFittedError(msg)
-        path: Path = super().to_torch(*args, **kwargs)
-        return path
+        return super().to_torch(*args, **kwargs)
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]
         """Export to ONNX as anomalib does, also on the way to OpenVINO, of operator set 18 unless told otherwise.

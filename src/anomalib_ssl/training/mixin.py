@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_ssl.checks import check_flag, check_number, check_size, check_whole
+from anomalib_ssl.checks import check_flag, check_size, check_whole
 from anomalib_ssl.training.budget import UpdateBudget, expected_updates
 from anomalib_ssl.training.checkpointing import CheckpointMixin
 from anomalib_ssl.training.evaluation import EvaluationMixin
@@ -110,7 +110,6 @@ class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
         check_memory_limits(memory_limits)
         if updates_per_epoch is not None:
             check_whole("updates_per_epoch", updates_per_epoch, 1)
-        check_number("held_out_share", held_out_share, 0, 0.5)
         check_flag("in_memory", in_memory)
         check_flag("equal_exposure", equal_exposure)
         if seed is not None:
@@ -252,8 +251,7 @@ class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
             check_training_images(batch.image, self.size)  # type: ignore[arg-type]
             check_depth(batch.image_path or ())  # type: ignore[attr-defined]
             self._images_checked = True
-        stop: int | None = super().on_train_batch_start(batch, batch_idx)
-        return stop
+        return super().on_train_batch_start(batch, batch_idx)
 
     def scheduled(
         self, optimizer: Optimizer, schedule: Callable[..., LambdaLR] = cosine_schedule, **keywords: Any

@@ -13,10 +13,17 @@ from anomalib_ssl.augmentations.blended_patch.blending import BLENDS, GRADIENTS,
 from anomalib_ssl.augmentations.blended_patch.geometry import by_size, patches_of, place, source_of, window_of
 from anomalib_ssl.augmentations.blended_patch.objects import area_sums, object_masks
 from anomalib_ssl.augmentations.blended_patch.outlines import OUTLINES, outline_level
-from anomalib_ssl.augmentations.blended_patch.windows import read_between, write_window
 from anomalib_ssl.augmentations.corruption.shapes import sample_waves
-from anomalib_ssl.augmentations.pixels import from_unit, full_masks, read_window, to_unit, writable_copy
-from anomalib_ssl.augmentations.sampling import host_generator, integers, uniform
+from anomalib_ssl.augmentations.pixels import (
+    from_unit,
+    full_masks,
+    read_between,
+    read_window,
+    to_unit,
+    writable_copy,
+    write_window,
+)
+from anomalib_ssl.augmentations.sampling import Device, Shape, host_generator, integers, uniform
 from anomalib_ssl.checks import check_choice, check_choices, check_number, check_range, check_whole
 
 SOURCES = ("other", "same")
@@ -111,12 +118,7 @@ class BlendedPatch(Augmentation):
         check_number("overlap", self.overlap, 0, 1)
         check_number("shrink", self.shrink, 0.1, 1)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw patches and places to try.
 
         Returns:

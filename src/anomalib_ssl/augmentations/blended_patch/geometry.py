@@ -9,6 +9,7 @@ import torch
 
 from anomalib_ssl.augmentations.base import Parameters
 from anomalib_ssl.augmentations.blended_patch.objects import coverage
+from anomalib_ssl.augmentations.sampling import Shape
 
 HOST = ("height", "width", "factor", "outline", "used")
 """Parameters that live on the host by design: they decide what is computed, known without asking the device."""
@@ -67,7 +68,7 @@ def patches_of(parameters: Parameters, number: int, rows: torch.Tensor, device: 
 
 def place(
     patch: Parameters,
-    shape: tuple[int, ...] | torch.Size,
+    shape: Shape,
     sums: torch.Tensor | None,
     least: tuple[float, float],
 ) -> Parameters:
@@ -107,7 +108,7 @@ def place(
     return {name: value.squeeze(1) for name, value in {**result, "found": found}.items()}
 
 
-def window_of(patch: Parameters, side: int, shape: tuple[int, ...] | torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+def window_of(patch: Parameters, side: int, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows (R, h) and columns (R, w) of the images in which patches are blended.
 
     Args:

@@ -8,17 +8,17 @@ import math
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters
-from anomalib_ssl.augmentations.sampling import uniform
+from anomalib_ssl.augmentations.sampling import Device, Shape, uniform
 
 _MARGIN = 3
 """Knots beyond each border, so that a field is as lively there as elsewhere."""
 
 
 def sample_knots(
-    shape: tuple[int, ...] | torch.Size,
+    shape: Shape,
     channels: int,
     smallest_sigma: float,
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw the white noise that :func:`smooth_field` smooths: little of it, since a smooth field needs few numbers.
@@ -70,10 +70,10 @@ def _kernel(sigma: torch.Tensor, side: int, count: int) -> torch.Tensor:
 
 
 def sample_displacement(
-    shape: tuple[int, ...] | torch.Size,
+    shape: Shape,
     smoothing: tuple[float, float],
     displacement: tuple[float, float],
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
 ) -> Parameters:
     """Draw an elastic displacement.

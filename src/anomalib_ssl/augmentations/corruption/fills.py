@@ -26,7 +26,7 @@ from anomalib_ssl.augmentations.corruption.fields import (
 from anomalib_ssl.augmentations.corruption.textures import TEXTURE_SIZE, load_textures
 from anomalib_ssl.augmentations.pixels import to_unit
 from anomalib_ssl.augmentations.random_shift import shift_images
-from anomalib_ssl.augmentations.sampling import integers, uniform
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers, uniform
 
 FILLS = ("texture", "image", "deform", "flat", "noise")
 """Index of each fill in the parameters."""
@@ -39,9 +39,7 @@ class Fill(ABC):
     """A source of pixels for corrupted regions."""
 
     @abstractmethod
-    def sample(
-        self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw parameters for images of shape (B, C, H, W), one row per sample."""
 
     @abstractmethod
@@ -68,9 +66,7 @@ class TextureFill(Fill):
 
     folder: str
 
-    def sample(
-        self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw which texture and which part of it."""
         batch, (height, width) = shape[0], shape[-2:]
         place = uniform(0, 1, (3, batch), device, generator)
@@ -113,9 +109,7 @@ class ImageFill(Fill):
     every pixel keeps its exact value.
     """
 
-    def sample(
-        self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw ``source``, how many images further in the batch to look, and the move in pixels."""
         batch = shape[0]
         own, down, right = uniform(0, 1, (3, batch), device, generator)
@@ -151,9 +145,7 @@ class DeformFill(Fill):
     smoothing: tuple[float, float]
     displacement: tuple[float, float]
 
-    def sample(
-        self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw the field of displacements."""
         field = sample_displacement(shape, self.smoothing, self.displacement, device, generator)
         return {f"deform_{name}": value for name, value in field.items()}
@@ -172,9 +164,7 @@ class DeformFill(Fill):
 class FlatFill(Fill):
     """One colour, slightly rough: with noise of a standard deviation up to 0.04."""
 
-    def sample(
-        self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw a tile of noise; the colour is drawn in any case."""
         size = (shape[0], 1, *(min(side, _GRAIN) for side in shape[-2:]))
         return {
@@ -201,9 +191,7 @@ class NoiseFill(Fill):
 
     smoothing: tuple[float, float]
 
-    def sample(
-        self, shape: tuple[int, ...] | torch.Size, device: torch.device | str | None, generator: torch.Generator | None
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw the noise; its mean colour is drawn in any case."""
         side = min(shape[-2:])
         return {

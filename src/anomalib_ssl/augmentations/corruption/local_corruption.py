@@ -24,8 +24,8 @@ from anomalib_ssl.augmentations.corruption.fills import (
 from anomalib_ssl.augmentations.corruption.shapes import SHAPES, region_level, sample_regions
 from anomalib_ssl.augmentations.corruption.textures import find_textures
 from anomalib_ssl.augmentations.corruption.weights import feathered, fit_area, in_pixels
-from anomalib_ssl.augmentations.pixels import from_unit, to_unit
-from anomalib_ssl.augmentations.sampling import host_generator, uniform
+from anomalib_ssl.augmentations.pixels import cached_blocks, from_unit, to_unit
+from anomalib_ssl.augmentations.sampling import Device, Shape, host_generator, uniform
 from anomalib_ssl.checks import check_choices, check_number, check_range, check_whole_range
 
 _HOST = ("area", "fill", "order", "outline", "regions")
@@ -155,12 +155,7 @@ class LocalCorruption(Augmentation):
         total = sum(used.values())
         return {name: weight / total for name, weight in used.items()}
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw regions, fills and opacities.
 
         Returns:
@@ -201,11 +196,9 @@ class LocalCorruption(Augmentation):
         """Corrupt ``images`` (B, C, H, W); the masks (B, 1, H, W) show the corrupted pixels."""
         parameters = on_device(parameters, images.device, _HOST)
         batch, (height, width) = images.shape[0], images.shape[-2:]
-        size = max(_CACHED_PIXELS // (height * width), 1) if images.device.type == "cpu" else batch
         result = torch.empty_like(images)
         masks = torch.empty(batch, 1, height, width, dtype=torch.bool, device=images.device)
-        for start in range(0, batch, size):
-            block = slice(start, start + size)
+        for block in cached_blocks(images, height * width, _CACHED_PIXELS):
             own = {name: value if name in _SHARED else value[block] for name, value in parameters.items()}
             weights = corruption_weights(own, height, width)
             # Planes of one colour each are what the arithmetic is fast on.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from anomalib_ssl.augmentations.base import Parameters
-from anomalib_ssl.augmentations.sampling import integers, uniform
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers, uniform
 
 SHAPES = ("ellipse", "blob", "stroke")
 """Index of each kind of outline in the parameters."""
@@ -35,11 +35,11 @@ _ANGLES = 8
 
 
 def sample_regions(
-    shape: tuple[int, ...] | torch.Size,
+    shape: Shape,
     shapes: Sequence[str],
     regions: tuple[int, int],
     axes: tuple[float, float],
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
     host: torch.Generator | None = None,
 ) -> Parameters:
@@ -91,7 +91,7 @@ def sample_regions(
 
 
 def sample_waves(
-    size: tuple[int, ...], device: torch.device | str | None = None, generator: torch.Generator | None = None
+    size: tuple[int, ...], device: Device = None, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw the waves around blobs: amplitudes, as shares of the radius, and phases in radians, shape (*size, 4)."""
     amplitude, phase = uniform(0, 1, (2, *size, _WAVES[1] - _WAVES[0]), device, generator)

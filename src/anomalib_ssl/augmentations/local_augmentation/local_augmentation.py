@@ -17,8 +17,8 @@ from anomalib_ssl.augmentations.local_augmentation.operations import (
 )
 from anomalib_ssl.augmentations.local_augmentation.weights import dynamic_weights
 from anomalib_ssl.augmentations.local_augmentation.windows import Window, full_windows, read_windows, thinned_windows
-from anomalib_ssl.augmentations.pixels import Paste, from_unit, full_masks, to_unit, writable_copy
-from anomalib_ssl.augmentations.sampling import integers, integers_up_to
+from anomalib_ssl.augmentations.pixels import Paste, cached_blocks, from_unit, full_masks, to_unit, writable_copy
+from anomalib_ssl.augmentations.sampling import Device, Shape, integers, integers_up_to
 from anomalib_ssl.checks import check_choice, check_choices, check_number, check_whole, check_whole_range
 
 _RECTANGLE = ("top", "left", "height", "width")
@@ -127,12 +127,7 @@ class LocalAugmentation(Augmentation):
         check_number("min_change", self.min_change, 0, 1)
         check_whole("tries", self.tries, 1)
 
-    def sample(
-        self,
-        shape: tuple[int, ...] | torch.Size,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Parameters:
+    def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw rectangles and operations.
 
         Returns:
@@ -236,9 +231,7 @@ class LocalAugmentation(Augmentation):
     def _blocks(self, images: torch.Tensor, parameters: Parameters) -> Iterator[tuple[slice, Parameters]]:
         """Go through the batch in parts whose intermediate results a CPU keeps in its caches."""
         height, width = _sides(parameters)
-        size = max(_CACHED_PIXELS // (height * width), 1) if images.device.type == "cpu" else len(images)
-        for start in range(0, len(images), size):
-            block = slice(start, start + size)
+        for block in cached_blocks(images, height * width, _CACHED_PIXELS):
             yield block, {name: value if name in _HOST else value[block] for name, value in parameters.items()}
 
 

@@ -11,7 +11,7 @@ from anomalib_ssl.augmentations.base import Parameters
 from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.color_jitter import jitter_pixels, sample_color_jitter
 from anomalib_ssl.augmentations.local_augmentation.windows import Window
-from anomalib_ssl.augmentations.sampling import uniform
+from anomalib_ssl.augmentations.sampling import Device, uniform
 
 OPERATIONS = ("rotation", "jitter", "permutation", "grayscale")
 """Names of the operations, in the order of their weights."""
@@ -26,7 +26,7 @@ def sample_operations(
     least_angle: float,
     strengths: tuple[float, float, float, float],
     grid: int,
-    device: torch.device | str | None = None,
+    device: Device = None,
     generator: torch.Generator | None = None,
 ) -> Parameters:
     """Draw what the operations need.

@@ -149,8 +149,7 @@ class StackedDilatedConvolution(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Convolve features (B, C, h, w) to (B, width * number of rates, h, w)."""
-        result: torch.Tensor = self.norm(torch.cat([convolve(features) for convolve in self.convolutions], dim=1))
-        return result
+        return self.norm(torch.cat([convolve(features) for convolve in self.convolutions], dim=1))
 
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:

@@ -64,10 +64,7 @@ class AutoencoderProjectionModel(RestoringModel):
         Raises:
             NotFittedError: If images are scored before the statistics that the score needs were fitted.
         """
-        if not self.training:
-            return self.score_images(images)
-        reconstruction: torch.Tensor = self.autoencoder(images)
-        return reconstruction
+        return self.restore(images) if self.training else self.score_images(images)
 
     def reconstruct_and_score(self, images: torch.Tensor) -> tuple[torch.Tensor, InferenceBatch]:
         """Give reconstructions (B, 3, H, W) of images of equal exposure, and what :meth:`score_images` says of them."""
@@ -83,8 +80,7 @@ class AutoencoderProjectionModel(RestoringModel):
 
     def restore(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstruct images (B, 3, H, W) in [0, 1]."""
-        reconstruction: torch.Tensor = self.autoencoder(images)
-        return reconstruction
+        return self.autoencoder(images)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Compute features of images (B, 3, H, W) in [0, 1]; see :meth:`SDCAutoencoder.encode`."""

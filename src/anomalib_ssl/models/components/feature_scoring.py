@@ -10,7 +10,8 @@ import torch
 from anomalib_ssl.models.components.backbone import Backbone
 from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.scoring import Evidence, GaussianDensity, GradCam, MapPart, Places, RandomFilters, Scorer, join
-from anomalib_ssl.scoring.candidates import AND, POOLED
+from anomalib_ssl.scoring.candidates import POOLED
+from anomalib_ssl.scoring.map_part import AND
 from anomalib_ssl.scoring.maps import SMOOTHING
 from anomalib_ssl.scoring.random_filters import FILTERS, FINE
 

@@ -89,8 +89,7 @@ class CutPasteNetwork(nn.Module, ABC):
         """Tell which paste, if any, was applied to images (B, 3, H, W) in [0, 1]: logits (B, num_classes)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
             features = self.backbone(images).mean(dim=(2, 3))
-        logits: torch.Tensor = self.head(features)
-        return logits
+        return self.head(features)
 
     @abstractmethod
     def score_images(self, images: torch.Tensor) -> InferenceBatch:

@@ -121,12 +121,10 @@ class MapDeviation(Fitted):
         self._set_fitted(self._seen)
 
     def _mean(self, number: int) -> torch.Tensor:
-        mean: torch.Tensor = getattr(self, f"mean_{number}")
-        return mean
+        return getattr(self, f"mean_{number}")
 
     def _variance(self, number: int) -> torch.Tensor:
-        variance: torch.Tensor = getattr(self, f"variance_{number}")
-        return variance
+        return getattr(self, f"variance_{number}")
 
     def _weights(self, number: int) -> torch.Tensor:
         """What squared distances are multiplied with, so that their mean over the training images is 1."""

@@ -29,7 +29,7 @@ def inspect(model: NSAModel, task: Task, images: torch.Tensor) -> Inspection:
         standardised; scores of both, and means of labels and answers.
     """
     blended, masks, labels = task.blend(images)
-    found = model.evidence(model.exposure(blended))["change"]
+    found = model.network(model.exposure(blended)).sigmoid()
     before, after = model(images), model(blended)
     columns = [
         Column("input", images),

@@ -3,8 +3,6 @@
 
 """The network of NSA: a backbone, and a narrow decoder that says of each pixel whether it was changed."""
 
-from typing import cast
-
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -82,7 +80,7 @@ class NSANetwork(nn.Module):
         """Compute logits (B, 1, 32 h, 32 w) from the backbone's last feature map (B, C, h, w)."""
         features = self.decoder(self.squeeze(features))
         features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
-        return cast(torch.Tensor, self.output(features))
+        return self.output(features)
 
 
 class TransposedBlock(nn.Module):

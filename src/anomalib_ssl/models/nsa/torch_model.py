@@ -74,12 +74,9 @@ class NSAModel(ScoredModel):
         Raises:
             NotFittedError: If images are scored before training.
         """
-        if not self.training:
-            return self.score_images(images)
-        logits: torch.Tensor = self.network(images)
-        return logits
+        return self.network(images) if self.training else self.score_images(images)
 
-    def evidence(self, images: torch.Tensor, names: frozenset[str] = frozenset({CHANGE})) -> Evidence:
+    def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute how much each pixel of images (B, 3, H, W) looks changed, (B, 1, H, W) in [0, 1], and features."""
         if names == {CHANGE}:
             return {CHANGE: self.network(images).sigmoid()}

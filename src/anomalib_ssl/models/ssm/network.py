@@ -139,8 +139,7 @@ class DecoderStage(nn.Module):
         """Bring features (B, C, h, w) to the size of ``skip`` (B, C', 2h, 2w)."""
         # The projection sees single pixels: before the enlargement it gives the same at a quarter of the cost.
         enlarged = F.interpolate(self.project(features), scale_factor=2.0, mode="nearest")
-        merged: torch.Tensor = self.merge(torch.cat([enlarged, skip], dim=1))
-        return merged
+        return self.merge(torch.cat([enlarged, skip], dim=1))
 
 
 def encoder_stage(in_channels: int, out_channels: int, halve: bool) -> nn.Sequential:

@@ -98,8 +98,7 @@ class SSMModel(RestoringModel):
         if masks is None:
             msg = "masks are needed in training mode."
             raise ValueError(msg)
-        restored: tuple[torch.Tensor, torch.Tensor] = self.network(images, masks)
-        return restored
+        return self.network(images, masks)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Restore and encode images (B, 3, H, W) in [0, 1]; refined only where that is wanted."""

@@ -96,12 +96,15 @@ class ImageFeed(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release the memory."""
         del pl_module, stage
-        self._unplug(trainer)
+        if self._batches is not None:
+            trainer.fit_loop._data_source.instance = self._source
+            trainer.fit_loop._combined_loader = None
+            self._batches = self._source = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Release the memory."""
-        del pl_module, exception
-        self._unplug(trainer)
+        del exception
+        self.teardown(trainer, pl_module, "fit")
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run."""
@@ -160,13 +163,6 @@ class ImageFeed(Callback):
         loop._combined_loader = None
         # Lightning works out all its limits anew, from the feed's length.
         loop.setup_data()
-
-    def _unplug(self, trainer: Trainer) -> None:
-        if self._batches is None:
-            return
-        trainer.fit_loop._data_source.instance = self._source
-        trainer.fit_loop._combined_loader = None
-        self._batches = self._source = None
 
 
 def _has(trainer: Trainer, path: str) -> bool:

@@ -90,18 +90,15 @@ class HeldOut(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the images back."""
         del pl_module, stage
-        self._give_back(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the images back."""
-        del pl_module, exception
-        self._give_back(trainer)
-
-    def _give_back(self, trainer: Trainer) -> None:
         if self._whole is not None:
             datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
             datamodule.train_data = self._whole
         self._dataset = self._whole = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the images back."""
+        del exception
+        self.teardown(trainer, pl_module, "fit")
 
 
 class HeldOutImages(CleanTrainingImages):
