@@ -214,8 +214,8 @@ def test_formats_of_images_change_nothing(blend):
     expected, masks = augment.apply(images, parameters)
     floats, float_masks = augment.apply(images / 255, parameters)
     assert torch.equal(masks, float_masks)
-    # Sequential patches blend into rounded pixels.
-    assert (expected - 255 * floats).abs().max() < 2
+    # Rounded once, though patches are blended into patches.
+    assert (expected - 255 * floats).abs().max() < 0.51
     rows = augment.apply(images.contiguous(memory_format=torch.channels_last), parameters)[0]
     assert rows.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(rows, expected)

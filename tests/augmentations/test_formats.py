@@ -13,8 +13,10 @@ from anomalib_ssl.augmentations import (
     CutPaste,
     CutPasteScar,
     LocalAugmentation,
+    LocalCorruption,
     RandomCrop,
     RandomShift,
+    Symmetries,
 )
 
 ALL = [CutPaste(), CutPasteScar(), RandomShift(6), RandomCrop(40), ColorJitter(), LocalAugmentation()]
@@ -42,11 +44,14 @@ def test_bytes_give_what_floats_give(augmentation):
 
 
 @pytest.mark.parametrize(
-    "augmentation", [CutPaste(), CutPasteScar(), RandomShift(6), RandomCrop(40)], ids=lambda a: type(a).__name__
+    "augmentation", [*ALL, LocalCorruption(), BlendedPatch(), Symmetries(rotation=9)], ids=lambda a: type(a).__name__
 )
-def test_parameters_of_another_number_of_images_are_refused(augmentation):
-    parameters = augmentation.sample((2, 3, 64, 64))
-    with pytest.raises(ValueError, match="parameters must be of as many samples as there are images, got 2 for 4"):
+@pytest.mark.parametrize("drawn", [2, 6])
+def test_parameters_of_another_number_of_images_are_refused(augmentation, drawn):
+    parameters = augmentation.sample((drawn, 3, 64, 64))
+    with pytest.raises(
+        ValueError, match=f"parameters must be of as many samples as there are images, got {drawn} for 4"
+    ):
         augmentation.apply(rand_images(4, 3, 64, 64), parameters)
 
 

@@ -101,6 +101,7 @@ def test_images_that_are_not_tested_are_not_transductive(tmp_path, mvtec_root):
     (metrics,) = make_engine(tmp_path, precision="bf16-mixed").train(model=model, datamodule=datamodule)
     assert metrics["transductive"] == 0
     assert set(model.tuned_parameters) == {"patch", "scar", "blended"}
+    assert CutPaste(variant="4way", **model.tuned_parameters, **SMALL).views == model.views
 
 
 @pytest.mark.parametrize("mode", ["same_as_test", "none", "from_train", "synthetic"])

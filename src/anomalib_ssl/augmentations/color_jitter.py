@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
-from anomalib_ssl.augmentations.pixels import cached_blocks, from_unit, full_masks, to_unit
+from anomalib_ssl.augmentations.pixels import cached_blocks, check_samples, from_unit, full_masks, to_unit
 from anomalib_ssl.augmentations.sampling import Device, Shape, host_generator, uniform
 from anomalib_ssl.checks import check_number
 
@@ -69,6 +69,8 @@ def color_jitter(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         The jittered images (B, C, H, W), of the images' data type and memory format; the images themselves where the
         parameters are empty.
     """
+    for name in parameters.keys() & OPERATIONS:
+        check_samples(parameters[name], images)
     return jitter_pixels(images.flatten(2), parameters).view(images.shape)
 
 

@@ -18,6 +18,17 @@ def window_index(rows: torch.Tensor, columns: torch.Tensor, width: int) -> torch
     return (rows.unsqueeze(2) * width + columns.unsqueeze(1)).flatten(1).unsqueeze(1)
 
 
+def check_samples(parameter: torch.Tensor, images: torch.Tensor) -> None:
+    """Raise unless a parameter (B, ...) has been drawn for as many images as there are.
+
+    Raises:
+        ValueError: If it is of another number of images.
+    """
+    if len(parameter) != len(images):
+        msg = f"parameters must be of as many samples as there are images, got {len(parameter)} for {len(images)}."
+        raise ValueError(msg)
+
+
 def gather_pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Read pixels.
 
@@ -31,9 +42,7 @@ def gather_pixels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: If ``index`` is of another number of images.
     """
-    if len(index) != len(images):
-        msg = f"parameters must be of as many samples as there are images, got {len(index)} for {len(images)}."
-        raise ValueError(msg)
+    check_samples(index, images)
     channels = images.shape[1]
     if is_channels_last(images):
         pixels = images.permute(0, 2, 3, 1).flatten(1, 2)

@@ -13,7 +13,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations.base import Augmentation, Parameters
 from anomalib_ssl.augmentations.bilinear import sample_bilinear
-from anomalib_ssl.augmentations.pixels import from_unit, full_masks, gather_pixels, is_channels_last, to_unit
+from anomalib_ssl.augmentations.pixels import (
+    check_samples,
+    from_unit,
+    full_masks,
+    gather_pixels,
+    is_channels_last,
+    to_unit,
+)
 from anomalib_ssl.augmentations.sampling import Device, Shape, integers, uniform
 from anomalib_ssl.checks import check_choice, check_choices, check_flag, check_number
 
@@ -76,6 +83,7 @@ def rotate_and_shift(
     """
     if "angle" not in parameters:
         return images
+    check_samples(parameters["angle"], images)
     height, width = images.shape[-2:]
     angle, down, right = (parameters[name].to(images.device) for name in ("angle", "shift_y", "shift_x"))
     cos, sin = angle.cos(), angle.sin()

@@ -15,6 +15,7 @@ from anomalib_ssl.augmentations.blended_patch.objects import area_sums, object_m
 from anomalib_ssl.augmentations.blended_patch.outlines import OUTLINES, outline_level
 from anomalib_ssl.augmentations.corruption.shapes import sample_waves
 from anomalib_ssl.augmentations.pixels import (
+    check_samples,
     from_unit,
     full_masks,
     read_between,
@@ -172,7 +173,9 @@ class BlendedPatch(Augmentation):
             The blended images (B, C, H, W), of the images' data type and memory format, and boolean masks
             (B, 1, H, W) of the pixels inside the patches.
         """
-        result, masks = writable_copy(images), full_masks(images, False)
+        check_samples(parameters["used"], images)
+        # Rounded once, at the end: a patch on a patch sees what was blended before.
+        result, masks = writable_copy(to_unit(images)), full_masks(images, False)
         sums = None
         if self.background is not None:
             sums = area_sums(object_masks(to_unit(images), self.background, self.threshold))
@@ -185,16 +188,16 @@ class BlendedPatch(Augmentation):
                 level = torch.where(patch["found"].view(-1, 1, 1, 1), level, -1.0)
                 source = read_between(images.index_select(0, patch["source_image"]), *source_of(patch, *window))
                 changed = result.index_select(0, there)
-                target = to_unit(read_window(changed, *window))
+                target = read_window(changed, *window)
                 if changed.requires_grad:  # what was read must stay as it was for the backward pass
                     changed = changed.clone()
                 blended = blend_windows(target, source, level, self.blend, self.gradients)
-                write_window(changed, *window, from_unit(blended, images.dtype))
+                write_window(changed, *window, blended)
                 result.index_copy_(0, there, changed)
                 inside = masks.index_select(0, there)
                 write_window(inside, *window, read_window(inside, *window) | (level > 0))
                 masks.index_copy_(0, there, inside)
-        return result, masks
+        return from_unit(result, images.dtype), masks
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Add the pixels that :meth:`apply` writes to anomaly masks (B, C, H, W).

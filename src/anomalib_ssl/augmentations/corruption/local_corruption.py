@@ -24,7 +24,7 @@ from anomalib_ssl.augmentations.corruption.fills import (
 from anomalib_ssl.augmentations.corruption.shapes import SHAPES, region_level, sample_regions
 from anomalib_ssl.augmentations.corruption.textures import find_textures
 from anomalib_ssl.augmentations.corruption.weights import feathered, fit_area, in_pixels
-from anomalib_ssl.augmentations.pixels import cached_blocks, from_unit, to_unit
+from anomalib_ssl.augmentations.pixels import cached_blocks, check_samples, from_unit, to_unit
 from anomalib_ssl.augmentations.sampling import Device, Shape, host_generator, uniform
 from anomalib_ssl.checks import check_choices, check_number, check_range, check_whole_range
 
@@ -194,6 +194,7 @@ class LocalCorruption(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Corrupt ``images`` (B, C, H, W); the masks (B, 1, H, W) show the corrupted pixels."""
+        check_samples(parameters["fill"], images)
         parameters = on_device(parameters, images.device, _HOST)
         batch, (height, width) = images.shape[0], images.shape[-2:]
         result = torch.empty_like(images)
@@ -211,6 +212,7 @@ class LocalCorruption(Augmentation):
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Add the pixels that :meth:`apply` writes to anomaly masks (B, C, H, W)."""
+        check_samples(parameters["fill"], masks)
         weights = corruption_weights(on_device(parameters, masks.device, _HOST), *masks.shape[-2:])
         return masks.maximum((weights > 0).to(masks.dtype))
 

@@ -17,7 +17,15 @@ from anomalib_ssl.augmentations.local_augmentation.operations import (
 )
 from anomalib_ssl.augmentations.local_augmentation.weights import dynamic_weights
 from anomalib_ssl.augmentations.local_augmentation.windows import Window, full_windows, read_windows, thinned_windows
-from anomalib_ssl.augmentations.pixels import Paste, cached_blocks, from_unit, full_masks, to_unit, writable_copy
+from anomalib_ssl.augmentations.pixels import (
+    Paste,
+    cached_blocks,
+    check_samples,
+    from_unit,
+    full_masks,
+    to_unit,
+    writable_copy,
+)
 from anomalib_ssl.augmentations.sampling import Device, Shape, integers, integers_up_to
 from anomalib_ssl.checks import check_choice, check_choices, check_number, check_whole, check_whole_range
 
@@ -163,6 +171,7 @@ class LocalAugmentation(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Change ``images`` (B, C, H, W); the masks (B, 1, H, W) show the rectangles that were changed."""
+        check_samples(parameters["top"], images)
         parameters = on_device(parameters, images.device, _HOST)
         result, masks = writable_copy(images), full_masks(images, False)
         for block, own in self._blocks(images, parameters):
@@ -177,6 +186,7 @@ class LocalAugmentation(Augmentation):
 
     def changes(self, images: torch.Tensor, parameters: Parameters) -> LocalChanges:
         """Work out what each operation makes of the rectangles, without combining or writing anything."""
+        check_samples(parameters["top"], images)
         parameters = on_device(parameters, images.device, _HOST)
         return self._changes(images, self._place(images, parameters))
 

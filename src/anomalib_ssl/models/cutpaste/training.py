@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
-from anomalib_ssl.augmentations import ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
+from anomalib_ssl.augmentations import BlendedPatch, ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
 from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_choice, check_number, check_whole
 from anomalib_ssl.inspection import Column, Inspection, scored_map
@@ -43,6 +43,7 @@ class CutPasteTraining(SelfSupervisedMixin):
         variant: Pretext task: ``normal``, ``scar``, ``union`` or ``3way``; beyond the paper ``blended`` or ``4way``.
         patch: The large patches that are pasted.
         scar: The scars that are pasted.
+        blended: The patches of other images that are blended in, by ``blended`` and ``4way``.
         shift: Translation of the base image, of all its views alike.
         jitter: Colour jitter of the base image, of all its views alike.
         ensemble: Number of networks trained side by side from different random weights, and scored as one by the mean
@@ -66,6 +67,7 @@ class CutPasteTraining(SelfSupervisedMixin):
         variant: Literal["normal", "scar", "union", "3way", "blended", "4way"] = "3way",
         patch: CutPaste = CutPaste(),
         scar: CutPasteScar = CutPasteScar(),
+        blended: BlendedPatch = BlendedPatch(),
         shift: RandomShift = RandomShift(),
         jitter: ColorJitter = ColorJitter(),
         ensemble: int = 1,
@@ -97,6 +99,7 @@ class CutPasteTraining(SelfSupervisedMixin):
             scar=from_mapping(CutPasteScar, scar, "scar"),
             shift=from_mapping(RandomShift, shift, "shift"),
             jitter=from_mapping(ColorJitter, jitter, "jitter"),
+            blended=from_mapping(BlendedPatch, blended, "blended"),
         )
         self._network_arguments: dict[str, Any] = {
             "backbone": backbone,

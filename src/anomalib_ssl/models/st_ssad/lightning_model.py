@@ -79,7 +79,7 @@ class STSSAD(CutPaste, AnomalibModule):
 
     @property
     def tuned_parameters(self) -> dict[str, dict[str, Any]]:
-        """The pastes as they stand, by view: those named ``patch`` and ``scar`` are arguments of CutPaste."""
+        """The pastes as they stand, by view: each is the argument of that name of CutPaste."""
         return {name: to_mapping(paste) for name, paste in self._pastes().items()}
 
     def setup(self, stage: str) -> None:
