@@ -48,6 +48,11 @@ def test_masks_are_where_pixels_changed_visibly(size):
     assert 0 < shares["small patches"] < shares["large patches"] < 0.15
 
 
+def test_in_images_lighter_than_1_patches_are_of_them_too():
+    for changed, masks in planted([1.2 + 0.2 * rand(32)]).values():
+        assert changed[masks.expand_as(changed)].min() > 1.05
+
+
 def test_patches_have_no_hard_border():
     images = torch.linspace(0, 1, 128).expand(32, 3, 128, 128)
     for changed, _ in planted([images]).values():

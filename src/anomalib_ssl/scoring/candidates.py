@@ -3,7 +3,7 @@
 
 """The maps and numbers that a network and random filters offer: fitted to normal images, and computed of others."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -151,4 +151,11 @@ def _of(part: MapPart, evidence: Evidence) -> torch.Tensor:
     first, *others = (evidence[name] for name in part.source.split(AND))
     if not others:
         return first
-    return torch.cat([first, *(F.interpolate(other, first.shape[-2:], mode="bilinear") for other in others)], dim=1)
+    return torch.cat([first, *(_on_grid(other, first.shape[-2:]) for other in others)], dim=1)
+
+
+def _on_grid(features: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
+    """Bring features (B, C, h, w) to a grid: to half of its size that is the mean of four places, to less of all."""
+    times = min(side // wanted for side, wanted in zip(features.shape[-2:], grid, strict=True)) // 2
+    pooled = F.avg_pool2d(features, times) if times > 1 else features
+    return F.interpolate(pooled, list(grid), mode="bilinear")

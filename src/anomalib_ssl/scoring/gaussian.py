@@ -46,8 +46,8 @@ class GaussianDensity(Density):
 
     The score is the negative log-density up to a constant, half the squared Mahalanobis distance (Li et al., CVPR 2021,
     equation 2). Scaling features to unit length first follows the same group's one-class code
-    (deep_representation_one_class), which adds 1e-6 to the variances where this has Ledoit and Wolf's estimate; the
-    paper names neither, and the two scored alike (docs/results/cutpaste.md).
+    (deep_representation_one_class), which adds 1e-6 to the variances where this has Ledoit and Wolf's estimate, of
+    at least as much; the paper names neither, and the two scored alike (docs/results/cutpaste.md).
 
     Mean and whitening matrix are buffers: they travel with the state dict and into exported graphs.
 

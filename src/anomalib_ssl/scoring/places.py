@@ -94,8 +94,9 @@ class Places(MapPart):
         """Map features (B, C, h, w) of training images as if each image had not been fitted to.
 
         To take one of N images away changes mean and covariance by one rank: a squared distance ``d`` becomes
-        ``d N / (N - 1) / (1 - d / (N - 1))``, by the formula of Sherman and Morrison; the ridge is left as it is. With
-        fewer images than dimensions all training images lie at nearly the same distance, and others far beyond.
+        ``d N / (N - 1) / (1 - d / (N - 1))``, by the formula of Sherman and Morrison, if the ridge grows by
+        ``N / (N - 1)``, too. With fewer images than dimensions all training images lie at nearly the same distance, and
+        others far beyond.
         """
         others = int(self.num_fitted) - 1
         # In float64, where every machine has it: what is left of 1 is small.
@@ -110,8 +111,8 @@ class Places(MapPart):
 def join(stages: Sequence[torch.Tensor], most: int = MOST_PLACES) -> torch.Tensor:
     """Bring feature maps (B, C, h, w) of several stages to the grid of the middle one, and put them together.
 
-    To half the size that is the mean of four places. Stages are averaged until the shorter side has less than twice
-    the ``most`` places.
+    Twice as fine a stage comes to it by the mean of four places. Stages are averaged until the shorter side has less
+    than twice the ``most`` places.
     """
     times = [min(stage.shape[-2:]) // most for stage in stages]
     stages = [F.avg_pool2d(stage, n) if n > 1 else stage for stage, n in zip(stages, times, strict=True)]

@@ -39,7 +39,8 @@ def plant(images: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor, t
     """Plant defects of all families.
 
     Args:
-        images: Sound images in batches (B, 3, H, W), values in [0, 1]; gone through repeatedly if they are few.
+        images: Sound images in batches (B, 3, H, W), values in [0, 1], or beyond where their exposure was changed; gone
+            through repeatedly if they are few.
 
     Yields:
         Name of the family, images (B, 3, H, W) with a defect each where one can be planted, and boolean masks
@@ -59,7 +60,10 @@ def plant(images: Iterable[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor, t
             for number, (name, family) in enumerate(FAMILIES.items()):
                 if name not in generators:
                     generators[name] = torch.Generator(batch.device).manual_seed(SEED + number)
-                pasted, masks = family(batch, generators[name])
+                # Brought to another brightness, an image may be lighter than 1, where a patch is not.
+                lightest = batch.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+                pasted, masks = family(batch / lightest, generators[name])
+                pasted = pasted * lightest
                 share = _blurred(masks)
                 changed = batch.lerp(pasted, share)
                 # Black on black is no defect.

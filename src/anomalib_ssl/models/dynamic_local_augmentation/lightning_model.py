@@ -45,9 +45,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
     From the paper's abstract and keywords: contrast with dynamically weighted local augmentations as negative samples,
     and uncertainty. By a secondary note on it: ResNet-18 from scratch, SimSiam's losses, three terms with weights of 1,
     0.1 and 0.5, the four operations and sizes of the rectangle, weights by squared change, distance to the mean maps of
-    three stages, dropout, ``alphas`` of 1 and 0.1, SGD with momentum and weight decay. Its text was not available:
-    everything else is this package's choice, among it how the weights enter, negatives of places by default, the views,
-    place and rate of dropout, ``standardize``, the image's score, the learning rate and the budget.
+    three stages, dropout, weights of distance and uncertainty of 1 and 0.1, SGD with momentum and weight decay. Its
+    text was not available: everything else is this package's choice, among it how the weights enter, negatives of
+    places by default, the views, place and rate of dropout, ``standardize``, the image's score, the learning rate and
+    the budget.
 
     The datamodule's ``train_batch_size`` is the number of images per update; each gives two views and a negative. A
     batch of a single image is trained on as two of the same.

@@ -136,7 +136,7 @@ def dense_loss(
 
 @torch.no_grad()
 def match_places(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Find the place of another map with the most similar features (DenseCL; Wang et al., CVPR 2021, section 3.3).
+    """Find the place of another map with the most similar features (DenseCL; Wang et al., CVPR 2021, section 2.4).
 
     Args:
         first: Features (B, C, h, w).
