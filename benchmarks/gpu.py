@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 
 MODELS = (
     "CutPaste",
+    "CutPastePatch",
     "NSA",
     "SSM",
     "AutoencoderProjection",

@@ -53,6 +53,17 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(msg)
 
 
+def check_part(name: str, value: Any, kind: type) -> None:
+    """Raise unless ``value`` is a part of a model of that kind, or true or false.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    if not isinstance(value, (kind, bool)):
+        msg = f"{name} must be a {kind.__name__}, true or false, got {value!r}."
+        raise TypeError(msg)
+
+
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
     """Raise unless ``value`` is a finite number in ``[low, high]``, of Python or NumPy.
 

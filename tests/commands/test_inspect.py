@@ -193,6 +193,8 @@ def test_what_was_tuned_is_shown(checkpoint, mvtec_root):
     model, images = load_checkpoint(checkpoint("STSSAD")), plates(mvtec_root)
     inspection = inspected(model, images)
     assert [row["view"] for row in inspection.numbers] == ["normal", "patch", "scar"]
+    for name, paste in (("patch", model.views.patch), ("scar", model.views.scar)):
+        assert f"; {name}: {paste} (mean distance " in inspection.note
     assert inspection.note.endswith("transductive: tuned with test images")
 
 

@@ -159,6 +159,10 @@ def test_no_argument_is_needed(name):
         ("seed", -1),
         ("lr", "x"),
         ("lr", 0),
+        ("pre_processor", "resize"),
+        ("post_processor", 3),
+        ("evaluator", "AUROC"),
+        ("visualizer", None),
     ],
 )
 def test_bad_arguments_are_named(name, argument, value):

@@ -36,7 +36,8 @@ def last(monkeypatch):
 
     def choose(embed, candidates, normal, unlabeled, seed, equal_exposure):
         calls.append(({view: len(found) for view, found in candidates.items()}, len(torch.cat(list(unlabeled)))))
-        return Choice({view: found[-1] for view, found in candidates.items()}, 0.9, 1.0, dict.fromkeys(candidates, 1))
+        chosen = {view: found[-1] for view, found in candidates.items()}
+        return Choice(chosen, dict.fromkeys(chosen, 0.9), dict.fromkeys(chosen, 1.0), dict.fromkeys(chosen, 1))
 
     monkeypatch.setattr(lightning_model, "choose", choose)
     return calls

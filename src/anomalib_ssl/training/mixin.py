@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_ssl.checks import check_flag, check_size, check_whole
+from anomalib_ssl.checks import check_flag, check_part, check_size, check_whole
 from anomalib_ssl.training.budget import UpdateBudget, expected_updates
 from anomalib_ssl.training.checkpointing import CheckpointMixin
 from anomalib_ssl.training.evaluation import EvaluationMixin
@@ -114,6 +114,10 @@ class SelfSupervisedMixin(CheckpointMixin, EvaluationMixin):
         check_flag("equal_exposure", equal_exposure)
         if seed is not None:
             check_whole("seed", seed, 0, 2**63 - 1)
+        check_part("pre_processor", pre_processor, nn.Module)
+        check_part("post_processor", post_processor, nn.Module)
+        check_part("evaluator", evaluator, Evaluator)
+        check_part("visualizer", visualizer, Visualizer)
         super().__init__(
             pre_processor=self.configure_pre_processor(size) if pre_processor is True else pre_processor,
             post_processor=post_processor,

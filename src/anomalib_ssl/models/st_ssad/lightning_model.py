@@ -75,6 +75,7 @@ class STSSAD(CutPaste, AnomalibModule):
         self.transductive = False
         self._given = self.views
         self._tuned = False
+        self._course: dict[str, str] = {}
         self._unlabeled: UnlabeledImages | None = None
 
     @property
@@ -86,7 +87,7 @@ class STSSAD(CutPaste, AnomalibModule):
         """Find the unlabelled images; refuse what cannot be tuned with before training starts."""
         if stage == "fit":
             # A checkpoint that is gone on with is loaded after this.
-            self.views, self._tuned, self.transductive = self._given, False, False
+            self.views, self._tuned, self.transductive, self._course = self._given, False, False, {}
         super().setup(stage)
         if stage == "fit":
             self._unlabeled = find_unlabeled(self.unlabeled_source, self.trainer, self._held_out.paths)
@@ -117,7 +118,11 @@ class STSSAD(CutPaste, AnomalibModule):
         # Processes on different machines may round differently; the first one decides.
         pastes: dict[str, Any] = self.trainer.strategy.broadcast(choice.pastes)
         self.transductive = unlabeled.transductive
-        logger.info("Mean distances %s, those of the given pastes %s.", choice.distance, choice.given)
+        self._course = {
+            name: f"mean distance {distance:.3g}, {choice.given[name]:.3g} as given, {choice.visible[name]} visible"
+            for name, distance in choice.distance.items()
+        }
+        logger.info("How the settings compare: %s.", self._course)
         if pastes == self._pastes():
             logger.warning("The unlabelled images speak for no other pastes: the given ones stay, as of CutPaste.")
         self.views = replace(self.views, **pastes)
@@ -132,9 +137,12 @@ class STSSAD(CutPaste, AnomalibModule):
         return {name: getattr(self.views, name) for name in ("patch", "scar", "blended") if name in " ".join(kinds)}
 
     def inspect(self, images: torch.Tensor) -> Inspection:
-        """Show views as CutPaste does, with the pastes chosen, and say whether test images took part."""
+        """Show views as CutPaste does; say which pastes were chosen, why, and whether test images took part."""
         found = super().inspect(images)
-        return replace(found, note=found.note + ("; transductive: tuned with test images" if self.transductive else ""))
+        notes = [found.note, *(f"{name}: {self._pastes()[name]} ({why})" for name, why in self._course.items())]
+        if self.transductive:
+            notes.append("transductive: tuned with test images")
+        return replace(found, note="; ".join(notes))
 
     def on_test_epoch_end(self) -> None:
         """Say among the results whether test images took part in the tuning."""
@@ -143,11 +151,12 @@ class STSSAD(CutPaste, AnomalibModule):
 
     def get_extra_state(self) -> torch.Tensor:
         """What was tuned; it goes where the weights go, also between processes."""
-        return packed({"tuned": self._tuned, "transductive": self.transductive, "pastes": self.tuned_parameters})
+        known = {"tuned": self._tuned, "transductive": self.transductive, "course": self._course}
+        return packed(known | {"pastes": self.tuned_parameters})
 
     def set_extra_state(self, state: torch.Tensor) -> None:
         """Go on with the pastes that weights were trained with."""
         known = unpacked(state)
-        self._tuned, self.transductive = known["tuned"], known["transductive"]
+        self._tuned, self.transductive, self._course = known["tuned"], known["transductive"], known["course"]
         pastes = {name: from_mapping(getattr(self.views, name), known["pastes"][name], name) for name in self._pastes()}
         self.views = replace(self.views, **pastes)
