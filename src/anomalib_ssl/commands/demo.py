@@ -19,7 +19,7 @@ from anomalib_ssl.demo import SURFACES, write_dataset
 
 def demo(
     surface: str = "fabric",
-    updates: int = 300,
+    updates: int = 100,
     image_size: int = 64,
     batch_size: int = 16,
     seed: int = 0,
@@ -28,8 +28,8 @@ def demo(
 ) -> None:
     """Draw images of a surface and its defects, train CutPaste on the sound ones, and test it on both.
 
-    Nothing is downloaded. The defaults take ten minutes to half an hour on two slow CPU cores, ``--updates 60`` a
-    fifth of it; more updates and larger images find more defects.
+    Nothing is downloaded. The defaults take some minutes on two slow CPU cores (docs/results/demo.md); on photographs
+    more updates and larger images find more defects.
 
     Args:
         surface: What to draw: fabric, leather, metal, tile or wood.
