@@ -24,8 +24,8 @@ from anomalib_ssl.augmentations import (
     RandomShift,
     Symmetries,
 )
-from anomalib_ssl.augmentations.base import from_mapping, to_mapping
 from anomalib_ssl.commands.preview import available_augmentations
+from anomalib_ssl.plain_data import from_mapping, to_mapping
 
 EXAMPLES: list[Augmentation] = [
     CutPaste(area=(0.1, 0.2), jitter=0.3),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from anomalib_ssl.augmentations import Augmentation
-from anomalib_ssl.augmentations.base import from_mapping, to_mapping
+from anomalib_ssl.plain_data import from_mapping, to_mapping
 
 FILE = Path(__file__).parents[2] / "docs/examples/cutout/augmentation.py"
 

@@ -10,8 +10,8 @@ import torch
 from anomalib.models import AnomalibModule
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
+from anomalib_ssl.plain_data import from_mapping
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from cutout.augmentation import Cutout
 from cutout.torch_model import CutoutModel

@@ -4,28 +4,22 @@
 """The contract that every augmentation of this package keeps."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import ClassVar, TypeAlias
 
 import torch
 
 from anomalib_ssl.augmentations.pixels import Paste
 from anomalib_ssl.augmentations.sampling import Device, Shape
 from anomalib_ssl.checks import check_images
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from anomalib_ssl.plain_data import as_plain
 
 Parameters: TypeAlias = dict[str, torch.Tensor]
 """Everything random about one call, replayable and storable with ``torch.save``: tensors with a row for each sample.
 
 What all samples share has one row, or several alike, as Kornia makes them for the frames of a video.
 """
-
-A = TypeVar("A", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Augmentation(metaclass=ABCMeta):
 
     An augmentation has arguments but no state: no weights, no buffers, no device of its own. So it is a frozen
     dataclass rather than an ``nn.Module``, whose ``apply`` means something else. Its fields hold plain data, lists as
-    tuples and paths as strings: :func:`to_mapping` and :func:`from_mapping` lead to a mapping and back.
+    tuples and paths as strings: :mod:`~anomalib_ssl.plain_data` leads to a mapping and back.
 
     Attributes:
         moves: Whether content is moved, so that boxes and keypoints of an image are no longer true of it.
@@ -148,60 +142,3 @@ def on_device(parameters: Parameters, device: torch.device, host: Collection[str
         for name, value in parameters.items()
         if isinstance(value, torch.Tensor)
     }
-
-
-def from_mapping(kind: type[A] | A, value: A | Mapping[str, Any], name: str) -> A:
-    """Build an augmentation, or another dataclass, from a mapping of its arguments, as a configuration holds it.
-
-    Args:
-        kind: Class of the augmentation, or an augmentation from which arguments that the mapping lacks are taken.
-        value: The augmentation itself, or a mapping, for example a ``dict`` or OmegaConf's ``DictConfig``.
-        name: What errors call it.
-
-    Returns:
-        The augmentation.
-
-    Raises:
-        TypeError: If ``value`` is neither, or an argument is of another type.
-        ValueError: If ``value`` holds an unknown argument, or one outside its limits.
-        FileNotFoundError: If a folder does not exist.
-
-    Example:
-        >>> from anomalib_ssl.augmentations import CutPaste
-        >>> from_mapping(CutPaste(jitter=0.2), {"area": [0.02, 0.1]}, "patch")
-        CutPaste(area=(0.02, 0.1), aspect=((0.3, 1.0), (1.0, 3.3)), jitter=0.2)
-    """
-    default = kind() if isinstance(kind, type) else kind
-    if isinstance(value, type(default)):
-        return value
-    if not isinstance(value, Mapping):
-        msg = f"{name} must be a {type(default).__name__} or a mapping of its arguments, got {value!r}."
-        raise TypeError(msg)
-    allowed = [field.name for field in fields(default)]
-    for key in value:
-        if key not in allowed:
-            msg = f"{name} must hold arguments of {type(default).__name__}, one of {allowed}, got {key!r}."
-            raise ValueError(msg)
-    try:
-        return replace(default, **as_plain(value))
-    except (TypeError, ValueError, FileNotFoundError) as error:
-        msg = f"{name}: {error}"
-        raise type(error)(msg) from error
-
-
-def to_mapping(value: "DataclassInstance") -> dict[str, Any]:
-    """Give the arguments of an augmentation as plain data, from which :func:`from_mapping` makes an equal one."""
-    return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
-
-
-def as_plain(value: Any) -> Any:
-    """Turn lists into tuples, paths into strings, and numbers of NumPy into Python's."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: as_plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(map(as_plain, value))
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)

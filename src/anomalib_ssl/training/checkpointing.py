@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_ssl.augmentations.base import as_plain
+from anomalib_ssl.plain_data import as_plain
 from anomalib_ssl.training.scoring_state import ScoringState
 
 if TYPE_CHECKING:

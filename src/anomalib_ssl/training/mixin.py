@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import Compose, Resize
 
 from anomalib_ssl.checks import check_flag, check_part, check_size, check_whole
+from anomalib_ssl.plain_data import plain
 from anomalib_ssl.training.budget import UpdateBudget, expected_updates
 from anomalib_ssl.training.checkpointing import CheckpointMixin
 from anomalib_ssl.training.evaluation import EvaluationMixin
@@ -30,7 +31,6 @@ from anomalib_ssl.training.images.clean import num_training_images
 from anomalib_ssl.training.images.feed import ImageFeed
 from anomalib_ssl.training.images.held_out import HeldOut
 from anomalib_ssl.training.images.memory import check_memory_limits
-from anomalib_ssl.training.plain import plain
 from anomalib_ssl.training.progress import LongRunNotice, UpdateProgressBar
 from anomalib_ssl.training.refusals import (
     check_callbacks,

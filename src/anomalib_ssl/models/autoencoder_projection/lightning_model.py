@@ -18,7 +18,6 @@ from anomalib.visualization import ImageVisualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from anomalib_ssl.augmentations import LocalCorruption, Symmetries
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.autoencoder_projection import inspection
@@ -27,6 +26,7 @@ from anomalib_ssl.models.autoencoder_projection.network import SDCAutoencoder
 from anomalib_ssl.models.autoencoder_projection.torch_model import AutoencoderProjectionModel
 from anomalib_ssl.models.autoencoder_projection.visualizer import ReconstructionVisualizer
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
+from anomalib_ssl.plain_data import from_mapping
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
 WARMUP_UPDATES = 500

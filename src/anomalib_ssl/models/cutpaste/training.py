@@ -12,12 +12,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from anomalib_ssl.augmentations import BlendedPatch, ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_choice, check_number, check_whole
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.models.cutpaste.views import VARIANTS, CutPasteViews
+from anomalib_ssl.plain_data import from_mapping
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 from anomalib_ssl.training.schedule import fine_tuning_schedule
 

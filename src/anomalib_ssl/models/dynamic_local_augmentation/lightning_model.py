@@ -17,7 +17,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from anomalib_ssl.augmentations import BlendedPatch, LocalAugmentation
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.components.feature_scoring import DEFAULTS
@@ -26,6 +25,7 @@ from anomalib_ssl.models.dynamic_local_augmentation.collapse import CollapseMoni
 from anomalib_ssl.models.dynamic_local_augmentation.loss import ContrastiveLoss
 from anomalib_ssl.models.dynamic_local_augmentation.torch_model import DISTANCE, DynamicLocalAugmentationModel
 from anomalib_ssl.models.dynamic_local_augmentation.views import GlobalViews, TrainingViews
+from anomalib_ssl.plain_data import from_mapping
 from anomalib_ssl.training.images.clean import images_per_update
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 

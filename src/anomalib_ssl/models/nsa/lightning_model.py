@@ -18,17 +18,16 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_ssl.augmentations import BlendedPatch, Symmetries
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_flag, check_number
 from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.nsa import inspection
 from anomalib_ssl.models.nsa.task import Task, task_of
 from anomalib_ssl.models.nsa.torch_model import DEFAULTS, NSAModel
 from anomalib_ssl.models.nsa.traits import Traits, image_traits
+from anomalib_ssl.plain_data import from_mapping, packed, unpacked
 from anomalib_ssl.scoring import NotFittedError
 from anomalib_ssl.training.images.clean import CleanTrainingImages
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
-from anomalib_ssl.training.plain import packed, unpacked
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from anomalib_ssl.augmentations import BlendedPatch, RandomShift, Symmetries, logistic_labels
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.models.nsa.traits import Traits
+from anomalib_ssl.plain_data import from_mapping
 
 SHIFT = RandomShift(max_shift=3)
 """The authors cut 224 pixels out of the middle 230 of objects, and 256 out of 264 of textures, at random places. Shifts

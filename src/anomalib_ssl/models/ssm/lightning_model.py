@@ -15,13 +15,13 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from anomalib_ssl.augmentations import LocalCorruption
-from anomalib_ssl.augmentations.base import from_mapping
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.components.restoring_model import DEFAULTS
 from anomalib_ssl.models.ssm.loss import SSMLoss
 from anomalib_ssl.models.ssm.masking import random_masks
 from anomalib_ssl.models.ssm.torch_model import SSMModel
+from anomalib_ssl.plain_data import from_mapping
 from anomalib_ssl.training.mixin import SelfSupervisedMixin
 
 WEIGHT_DECAY = 1e-5

@@ -16,15 +16,14 @@ import torch
 from anomalib.models import AnomalibModule
 
 from anomalib_ssl.augmentations import Augmentation
-from anomalib_ssl.augmentations.base import from_mapping, to_mapping
 from anomalib_ssl.inspection import Inspection
 from anomalib_ssl.models.cutpaste import CutPaste, CutPasteEnsemble
 from anomalib_ssl.models.cutpaste.views import VARIANTS
 from anomalib_ssl.models.st_ssad.settings import settings
 from anomalib_ssl.models.st_ssad.tuning import choose
 from anomalib_ssl.models.st_ssad.unlabeled import UnlabeledBatches, UnlabeledImages, check_source, find_unlabeled
+from anomalib_ssl.plain_data import from_mapping, packed, to_mapping, unpacked
 from anomalib_ssl.training.images.clean import CleanTrainingImages
-from anomalib_ssl.training.plain import packed, unpacked
 
 logger = logging.getLogger(__name__)
 
