@@ -155,7 +155,7 @@ def _of(part: MapPart, evidence: Evidence) -> torch.Tensor:
 
 
 def _on_grid(features: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
-    """Bring features (B, C, h, w) to a grid: to half of its size that is the mean of four places, to less of all."""
+    """Bring features (B, C, h, w) to a grid; where it is coarser by a power of two all their places count alike."""
     times = min(side // wanted for side, wanted in zip(features.shape[-2:], grid, strict=True)) // 2
     pooled = F.avg_pool2d(features, times) if times > 1 else features
     return F.interpolate(pooled, list(grid), mode="bilinear")
