@@ -28,8 +28,8 @@ def demo(
 ) -> None:
     """Draw images of a surface and its defects, train CutPaste on the sound ones, and test it on both.
 
-    Nothing is downloaded. The defaults take two minutes on two slow CPU cores that are idle (docs/results/demo.md); on photographs
-    more updates and larger images find more defects.
+    Nothing is downloaded. The defaults take two minutes on two slow CPU cores that are idle (docs/results/demo.md);
+    on photographs more updates and larger images find more defects.
 
     Args:
         surface: What to draw: fabric, leather, metal, tile or wood.
