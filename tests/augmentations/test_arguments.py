@@ -62,7 +62,6 @@ FIELDS = [
     (LocalCorruption, "reference_size", "null", None),
     (Symmetries, "flips", "[horizontal]", ("horizontal",)),
     (Symmetries, "quarter_turns", "true", True),
-    (Symmetries, "padding", "reflection", "reflection"),
     (BlendedPatch, "outlines", "[blob]", ("blob",)),
     (BlendedPatch, "background", "null", None),
     (BlendedPatch, "height", "[0.1, 0.2]", (0.1, 0.2)),

@@ -280,7 +280,6 @@ def test_preview_knows_it():
         ({"shapes": []}, "shapes"),
         ({"regions": (0, 2)}, "regions"),
         ({"axes": (0.2, 0.1)}, "axes"),
-        ({"smoothing": (0.0, 0.1)}, "smoothing"),
         ({"displacement": (0.0, 0.5)}, "displacement"),
         ({"area": (-0.1, 0.2)}, "area"),
         ({"area": (0.1, 1.5)}, "area"),

@@ -158,7 +158,7 @@ def test_every_sample_has_its_own_smoothing():
 
 
 def test_displacements_keep_to_their_amplitude():
-    p = sample_displacement((200, 3, 64, 64), (0.05, 0.1), (0.1, 0.1), generator=seeded())
+    p = sample_displacement((200, 3, 64, 64), (0.1, 0.1), generator=seeded())
     y, x = displaced_coordinates(p, 64, 64)
     still_y, still_x = pixel_centres(200, 64, 64)
     for moved, still in ((y, still_y), (x, still_x)):
@@ -166,7 +166,7 @@ def test_displacements_keep_to_their_amplitude():
 
 
 def test_displacements_are_exact_under_autocast():
-    p = sample_displacement((2, 3, 64, 64), (0.05, 0.1), (0.1, 0.1), generator=seeded())
+    p = sample_displacement((2, 3, 64, 64), (0.1, 0.1), generator=seeded())
     expected = displaced_coordinates(p, 64, 64)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(displaced_coordinates(p, 64, 64)[0], expected)

@@ -256,7 +256,6 @@ def test_grey_tensors_of_one_channel():
         ({"operations": ("rotation", "rotation")}, "operations"),
         ({"operations": ("flip",)}, "operations"),
         ({"weighting": "softmax"}, "weighting"),
-        ({"least_angle": 200}, "least_angle"),
         ({"jitter": (0.1, 0.1)}, "jitter"),
         ({"jitter": (0.1, 0.1, 0.1, 0.6)}, "jitter"),
         ({"grid": 1}, "grid"),

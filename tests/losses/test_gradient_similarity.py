@@ -131,7 +131,5 @@ def test_flat_images_have_finite_gradients_also_in_half_precision(dtype):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="multiples of 8 for levels=4, got 16 x 20"):
+    with pytest.raises(ValueError, match="multiples of 8, got 16 x 20"):
         gradient_pyramid(torch.zeros(1, 3, 16, 20))
-    with pytest.raises(ValueError, match="levels"):
-        gradient_pyramid(torch.zeros(1, 3, 16, 16), levels=0)

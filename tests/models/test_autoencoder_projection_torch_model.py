@@ -30,7 +30,7 @@ def test_training_gives_reconstructions_and_evaluation_scores():
         scored, reconstruction = model(images), model.autoencoder(images)
         restored, compared = model.reconstruct_and_score(images)
         assert torch.equal(model.train()(images), model.autoencoder(images))
-    raw = box_filter((images - reconstruction).square().mean(dim=1, keepdim=True), 3, 2).double()
+    raw = box_filter((images - reconstruction).square().mean(dim=1, keepdim=True), 3).double()
     # A 32nd of the side.
     shown = smooth(raw, 2.0)
     expected = ((shown - shown.mean()) / shown.std(correction=0)).asinh()

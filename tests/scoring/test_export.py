@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from anomalib_ssl.scoring import (
+    Errors,
     GaussianDensity,
     LocatedGaussianDensity,
+    Pixels,
+    RandomFilters,
+    Scorer,
     as_rows,
     density_map,
-    error_scorer,
     gaussian_upsample,
     grid_size,
     map_windows,
@@ -75,7 +78,10 @@ class Restoring(nn.Module):
     def __init__(self, score, heat_map):
         super().__init__()
         self.network = nn.Conv2d(3, 3, 3, padding=1)
-        self.scorer = error_scorer({"one": 1, "three": 3}, SIZE, score, heat_map, ("one_max", "one"))
+        kinds = {"one": 1, "three": 3}
+        maps = {name: Errors(name, count) for name, count in kinds.items()}
+        maps |= {f"pixels_{name}": Pixels(name, SIZE, 3, count) for name, count in kinds.items()}
+        self.scorer = Scorer(maps, SIZE, score, heat_map, ("one_max", "one"), filters=RandomFilters(SIZE))
 
     def evidence(self, images, names):
         errors = (self.network(images) - images).abs()

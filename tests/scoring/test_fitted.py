@@ -54,10 +54,10 @@ CASES = {
     ),
     "Standardizer": (Standardizer, (1,), standardizer, Standardizer.__call__),
     "ContrastScale": (
-        lambda: ContrastScale(3, 1),
+        lambda: ContrastScale(3),
         (1, 4, 4),
-        lambda scale, batches: scale.fit((batch, batch, batch) for batch in batches),
-        lambda scale, errors: scale(errors, errors, errors),
+        lambda scale, batches: scale.fit((batch, batch) for batch in batches),
+        lambda scale, errors: scale(errors, errors),
     ),
     "Errors": (lambda: Errors("errors", 2), (2, 4, 4), in_one_pass, Errors.__call__),
     "Pixels": (lambda: Pixels("errors", (4, 4), 1), (1, 4, 4), in_one_pass, Pixels.__call__),

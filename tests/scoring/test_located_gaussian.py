@@ -223,10 +223,9 @@ def fit(batches):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: LocatedGaussianDensity(10, GRID), "dims must lie in"),
+        (lambda: LocatedGaussianDensity(10, GRID, 11), "dims must lie in"),
         (lambda: LocatedGaussianDensity(10, GRID, 0), "dims"),
         (lambda: LocatedGaussianDensity(10, (3, 0), 6), "grid_size"),
-        (lambda: LocatedGaussianDensity(10, GRID, 6, ridge=0.0), "ridge"),
         (lambda: fit([]), "at least 2 images, got 0"),
         (lambda: fit([features(1)]), "at least 2 images, got 1"),
         (lambda: fit([features().mT]), r"\(B, 10, 3, 4\), got \(20, 10, 4, 3\)"),

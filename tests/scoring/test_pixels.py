@@ -24,7 +24,7 @@ def fitted(part, batches):
 
 
 def smooth(values, size):
-    return box_filter(torch.from_numpy(values), size, 2).numpy()
+    return box_filter(torch.from_numpy(values), size).numpy()
 
 
 @pytest.mark.parametrize("batch", [1, 4, 11])

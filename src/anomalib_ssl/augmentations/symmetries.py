@@ -22,13 +22,10 @@ from anomalib_ssl.augmentations.pixels import (
     to_unit,
 )
 from anomalib_ssl.augmentations.sampling import Device, Shape, integers, uniform
-from anomalib_ssl.checks import check_choice, check_choices, check_flag, check_number
+from anomalib_ssl.checks import check_choices, check_flag, check_number
 
 FLIPS = ("horizontal", "vertical")
 """Names of the flips: left and right exchanged, top and bottom exchanged."""
-
-PADDINGS = ("border", "reflection")
-"""Names of what fills the places that a rotation or shift uncovers."""
 
 
 def flip_and_turn(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -65,16 +62,14 @@ def flip_and_turn(images: torch.Tensor, parameters: Parameters) -> torch.Tensor:
 def rotate_and_shift(
     images: torch.Tensor,
     parameters: Parameters,
-    padding: str = "border",
     mode: str = "bilinear",
 ) -> torch.Tensor:
-    """Rotate images about their centres, then shift them, with interpolation.
+    """Rotate images about their centres, then shift them, with interpolation; the outermost pixels are repeated.
 
     Args:
         images: Shape (B, C, H, W), floats in [0, 1], uint8 or boolean.
         parameters: Shape (B,) each: ``angle`` in radians, counter-clockwise; ``shift_y`` and ``shift_x`` in pixels, by
             which the content moves down and right. Nothing for no change.
-        padding: ``border`` repeats the outermost pixels, ``reflection`` mirrors the image.
         mode: ``bilinear`` or ``nearest``.
 
     Returns:
@@ -99,9 +94,9 @@ def rotate_and_shift(
     with torch.autocast(images.device.type, enabled=False):
         grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False).to(pixels.dtype)
     if mode == "nearest":
-        moved = F.grid_sample(pixels, grid, mode, padding, align_corners=False)
+        moved = F.grid_sample(pixels, grid, mode, "border", align_corners=False)
     else:
-        moved = sample_bilinear(pixels, grid, padding)
+        moved = sample_bilinear(pixels, grid, "border")
     layout = torch.channels_last if is_channels_last(images) else torch.contiguous_format
     return from_unit(moved, images.dtype).contiguous(memory_format=layout)
 
@@ -113,14 +108,13 @@ class Symmetries(Augmentation):
     For what leaves a normal image normal, before it is corrupted: textures may be flipped and turned, an object whose
     orientation carries meaning may not. Which symmetries hold is for the user to say; the ranges are the user's too.
     Flips and quarter turns move pixels without changing them. Rotations and shifts interpolate bilinearly, together in
-    one step and after the flips and turns.
+    one step and after the flips and turns; the outermost pixels are repeated where that uncovers places.
 
     Args:
         flips: ``horizontal`` (left and right exchanged), ``vertical``, both or none; each with a chance of one half.
         quarter_turns: Whether square images are turned by 0, 90, 180 or 270 degrees with equal chance.
         rotation: Rotations are drawn from [-rotation, rotation] degrees. In [0, 180].
         shift: Shifts along either axis are drawn from [-shift, shift], as a share of the shorter side. In [0, 0.5].
-        padding: What fills uncovered places: ``border`` repeats the outermost pixels, ``reflection`` mirrors the image.
 
     Raises:
         ValueError: If an argument is outside its limits, or at the first image that is not square with
@@ -142,7 +136,6 @@ class Symmetries(Augmentation):
     quarter_turns: bool = False
     rotation: float = 0.0
     shift: float = 0.0
-    padding: Literal["border", "reflection"] = "border"
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -151,7 +144,6 @@ class Symmetries(Augmentation):
         check_flag("quarter_turns", self.quarter_turns)
         check_number("rotation", self.rotation, 0, 180)
         check_number("shift", self.shift, 0, 0.5)
-        check_choice("padding", self.padding, PADDINGS)
 
     def sample(self, shape: Shape, device: Device = None, generator: torch.Generator | None = None) -> Parameters:
         """Draw what is on: ``flip_x``, ``flip_y``, ``turns``; ``angle``, ``shift_y`` and ``shift_x``, all (B,).
@@ -181,8 +173,8 @@ class Symmetries(Augmentation):
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Move the content of ``images`` (B, C, H, W); every pixel counts as written."""
-        return rotate_and_shift(flip_and_turn(images, parameters), parameters, self.padding), full_masks(images, True)
+        return rotate_and_shift(flip_and_turn(images, parameters), parameters), full_masks(images, True)
 
     def apply_to_masks(self, masks: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Move masks (B, 1, H, W) together with their images; values are kept, not interpolated."""
-        return rotate_and_shift(flip_and_turn(masks, parameters), parameters, self.padding, mode="nearest")
+        return rotate_and_shift(flip_and_turn(masks, parameters), parameters, mode="nearest")

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_whole
-
 STABILITY = 0.0026
 """Constant of the similarity for images in [0, 1], from the code of SSM."""
+
+
+LEVELS = 4
+"""Number of scales, each of half the resolution of the one before."""
 
 
 def median_filter_3x3(images: torch.Tensor) -> torch.Tensor:
@@ -73,31 +75,28 @@ def gradient_magnitude(images: torch.Tensor) -> torch.Tensor:
     return (across.square() + down.square() + 1e-12).sqrt()
 
 
-def gradient_pyramid(images: torch.Tensor, levels: int = 4) -> list[torch.Tensor]:
-    """Compute the gradient magnitudes of images at several scales, in float32 also under autocast.
+def gradient_pyramid(images: torch.Tensor) -> list[torch.Tensor]:
+    """Compute the gradient magnitudes of images at four scales, in float32 also under autocast.
 
     Colours are averaged, each level is filtered by a 3x3 median, and the next one has half the resolution.
 
     Args:
-        images: Shape (B, C, H, W), values in [0, 1]. H and W must be multiples of ``2 ** (levels - 1)``.
-        levels: Number of scales L, at least 1.
+        images: Shape (B, C, H, W), values in [0, 1]. H and W must be multiples of 8.
 
     Returns:
-        L tensors of shape (B, 1, H / 2^l, W / 2^l).
+        Four tensors of shape (B, 1, H / 2^l, W / 2^l).
 
     Raises:
-        TypeError: If ``levels`` is no whole number.
-        ValueError: If ``levels`` is below 1 or the size is no such multiple.
+        ValueError: If the size is no such multiple.
     """
-    check_whole("levels", levels, 1)
-    factor, (height, width) = 2 ** (levels - 1), images.shape[-2:]
+    factor, (height, width) = 2 ** (LEVELS - 1), images.shape[-2:]
     if height % factor or width % factor:
-        msg = f"images must have sides that are multiples of {factor} for levels={levels}, got {height} x {width}."
+        msg = f"images must have sides that are multiples of {factor}, got {height} x {width}."
         raise ValueError(msg)
     with torch.autocast(images.device.type, enabled=False):
         gray = images.float().mean(dim=1, keepdim=True)
         pyramid = [gradient_magnitude(median_filter_3x3(gray))]
-        for _ in range(levels - 1):
+        for _ in range(LEVELS - 1):
             gray = F.avg_pool2d(gray, 2)
             pyramid.append(gradient_magnitude(median_filter_3x3(gray)))
     return pyramid

@@ -5,7 +5,6 @@
 
 from anomalib_ssl.scoring.candidates import Evidence
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
-from anomalib_ssl.scoring.error_scorer import error_scorer
 from anomalib_ssl.scoring.exposure import Exposure
 from anomalib_ssl.scoring.fitted import Fitted, NotFittedError
 from anomalib_ssl.scoring.gaussian import GaussianDensity
@@ -45,7 +44,6 @@ __all__ = [
     "Standardizer",
     "as_rows",
     "density_map",
-    "error_scorer",
     "extract_windows",
     "gaussian_upsample",
     "gradcam",

@@ -33,17 +33,16 @@ class ContrastScale(Fitted):
 
     Args:
         box_size: Side in pixels of the window over which variances are taken, odd.
-        box_passes: How many times that window is applied; as the errors are smoothed.
 
     Example:
         >>> import torch
-        >>> scale = ContrastScale(3, 1)
+        >>> scale = ContrastScale(3)
         >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        >>> errors = 0.01 + 0.5 * local_variance(images, 3, 1)
-        >>> scale.fit([(errors, images, torch.full_like(images, 0.5))])  # the level of an image is left out
+        >>> errors = 0.01 + 0.5 * local_variance(images, 3)
+        >>> scale.fit([(errors, images)])
         >>> [round(float(value), 4) for value in (scale.constant, scale.slope, scale.exponent)]
         [0.01, 0.5, 0.0]
-        >>> torch.allclose(scale(errors, images, images), torch.ones(2, 1, 16, 16))
+        >>> torch.allclose(scale(errors, images), torch.ones(2, 1, 16, 16))
         True
     """
 
@@ -52,23 +51,21 @@ class ContrastScale(Fitted):
     exponent: torch.Tensor
     log_contrasts: torch.Tensor
 
-    def __init__(self, box_size: int, box_passes: int) -> None:
+    def __init__(self, box_size: int) -> None:
         super().__init__()
         self.box_size = box_size
-        self.box_passes = box_passes
         self.register_buffer("constant", torch.ones(()))
         self.register_buffer("slope", torch.zeros(()))
         self.register_buffer("exponent", torch.zeros(()))
         # Least, mean and largest logarithm of the contrast of clean images.
         self.register_buffer("log_contrasts", torch.zeros(3))
 
-    def forward(self, errors: torch.Tensor, surroundings: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, errors: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Divide errors by the normal ones.
 
         Args:
             errors: Smoothed squared errors, shape (B, 1, H, W).
-            surroundings: What shows the contrast of a place, images or their reconstructions, shape (B, C, H, W).
-            images: What shows the contrast of an image, shape (B, C, H, W).
+            images: The images, which show the contrast of a place and of the whole, shape (B, C, H, W).
 
         Returns:
             Shape (B, 1, H, W).
@@ -77,15 +74,15 @@ class ContrastScale(Fitted):
             NotFittedError: If :meth:`fit` has not run and no fitted state was loaded.
         """
         self.require_fitted()
-        variance = local_variance(surroundings, self.box_size, self.box_passes)
+        variance = local_variance(images, self.box_size)
         least, mean, most = self.log_contrasts
         richness = image_contrast(images).log().clamp(min=least, max=most) - mean
         level = (self.exponent * richness).exp().view(-1, 1, 1, 1)
         return errors / ((self.constant + self.slope * variance) * level)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
-        """Estimate the normal error from errors, surroundings and images, as :meth:`forward` takes them, in one pass.
+    def fit(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Estimate the normal error from errors and images, as :meth:`forward` takes them, in one pass.
 
         Raises:
             ValueError: If there are none, or any is not finite.
@@ -110,9 +107,9 @@ class ContrastScale(Fitted):
         self.log_contrasts.copy_(torch.stack([contrast.min(), contrast.mean(), contrast.max()]))
         self._set_fitted(len(contrast))
 
-    def _measure(self, errors: torch.Tensor, surroundings: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def _measure(self, errors: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """What is needed of each image, shape (B, 5)."""
-        variance = local_variance(surroundings, self.box_size, self.box_passes)
+        variance = local_variance(images, self.box_size)
         terms = (variance, errors, variance.square(), variance * errors)
         return torch.stack([*(term.mean(dim=(1, 2, 3)) for term in terms), image_contrast(images)], dim=1)
 
@@ -131,21 +128,19 @@ def image_contrast(images: torch.Tensor) -> torch.Tensor:
     return (across + down).clamp(min=LEAST_CONTRAST)
 
 
-def local_variance(images: torch.Tensor, box_size: int, box_passes: int) -> torch.Tensor:
+def local_variance(images: torch.Tensor, box_size: int) -> torch.Tensor:
     """Variance of the pixels around each pixel, the mean over the channels.
 
     Args:
         images: Shape (B, C, H, W).
-        box_size: Side in pixels of the window, odd.
-        box_passes: How many times the window is applied, which makes it wider and its weights bell-shaped.
+        box_size: Side in pixels of the window of :func:`~anomalib_ssl.scoring.box_filter.box_filter`, odd.
 
     Returns:
         Shape (B, 1, H, W).
     """
     # Around the centre of the value range, since squares of large numbers cancel badly.
     images = images - 0.5
-    mean = box_filter(images, box_size, box_passes)
-    variance = box_filter(images.square(), box_size, box_passes) - mean.square()
+    variance = box_filter(images.square(), box_size) - box_filter(images, box_size).square()
     return variance.mean(dim=1, keepdim=True).clamp(min=0)
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from anomalib_ssl.checks import check_number, check_whole
+from anomalib_ssl.checks import check_whole
 from anomalib_ssl.scoring.density import Density
 from anomalib_ssl.scoring.maps import as_rows
 
@@ -37,8 +37,6 @@ class LocatedGaussianDensity(Density):
         grid_size: Height h and width w of the feature maps.
         dims: Number of principal directions kept, at most ``num_features``; one for each kind.
         l2_normalize: Whether features are scaled to unit length.
-        ridge: Value added to the diagonals of the covariances, as a fraction of the mean variance over all locations
-            and directions, of at least 1e-6.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -51,6 +49,9 @@ class LocatedGaussianDensity(Density):
         torch.Size([5, 1, 3, 3])
     """
 
+    ridge = 0.01
+    """Added to the diagonals of the covariances, as a part of the mean variance over all locations and directions."""
+
     projection: torch.Tensor
     mean: torch.Tensor
     whitening: torch.Tensor
@@ -59,9 +60,8 @@ class LocatedGaussianDensity(Density):
         self,
         num_features: int | Sequence[int],
         grid_size: tuple[int, int],
-        dims: int | Sequence[int] = 100,
+        dims: int | Sequence[int],
         l2_normalize: bool = True,
-        ridge: float = 0.01,
     ) -> None:
         super().__init__(l2_normalize)
         for side in grid_size:
@@ -73,9 +73,7 @@ class LocatedGaussianDensity(Density):
             raise ValueError(msg)
         for length, number in zip(lengths, kept, strict=True):
             check_whole("dims", number, 1, length)
-        check_number("ridge", ridge, 1e-6)
         self.grid_size = grid_size
-        self.ridge = ridge
         self._kinds = list(zip(lengths, kept, strict=True))
         num_locations = grid_size[0] * grid_size[1]
         self._first: list[torch.Tensor] = []

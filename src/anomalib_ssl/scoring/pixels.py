@@ -5,7 +5,7 @@
 
 import torch
 
-from anomalib_ssl.scoring.box_filter import PASSES, box_filter
+from anomalib_ssl.scoring.box_filter import box_filter
 from anomalib_ssl.scoring.map_part import MapPart
 from anomalib_ssl.scoring.moments import update_mean_and_variance
 
@@ -140,9 +140,9 @@ class Pixels(MapPart):
         if self._count == 0:
             msg = "Statistics of normal maps need clean images, got none."
             raise ValueError(msg)
-        variance = box_filter(self._variance, self.box_size, PASSES)
+        variance = box_filter(self._variance, self.box_size)
         least = (LEAST_DEVIATION**2 * variance.mean(dim=(2, 3), keepdim=True)).clamp(min=1e-24)
-        self.mean.copy_(box_filter(self._mean, self.box_size, PASSES))
+        self.mean.copy_(box_filter(self._mean, self.box_size))
         self.deviation.copy_(variance.maximum(least).sqrt() if self._count > 1 else torch.ones_like(variance))
         self._set_fitted(self._count)
 

@@ -10,7 +10,7 @@ from kornia.color import rgb_to_lab
 from torch import nn
 
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
-from anomalib_ssl.scoring.box_filter import PASSES, box_filter, default_box_size
+from anomalib_ssl.scoring.box_filter import box_filter, default_box_size
 from anomalib_ssl.scoring.contrast_scale import ContrastScale
 
 ERRORS: Mapping[str, int] = {"plain": 1, "scaled": 1, "gradient": 1, "colour": 1, "both": 2, "all": 3}
@@ -60,7 +60,7 @@ class RestorationErrors(nn.Module):
         self.register_buffer("coloured", torch.ones(()))
         self.box_size = default_box_size(size)
         # Where errors are not smoothed, a variance still needs neighbours.
-        self.scale = ContrastScale(max(self.box_size, 3), PASSES)
+        self.scale = ContrastScale(max(self.box_size, 3))
 
     def forward(
         self, images: torch.Tensor, restored: torch.Tensor, names: frozenset[str] = frozenset(ERRORS)
@@ -81,13 +81,13 @@ class RestorationErrors(nn.Module):
         errors = {"plain": self.plain(images, restored)}
         wanted = names.union(*(JOINED[name] for name in names & JOINED.keys()))
         if "scaled" in wanted:
-            errors["scaled"] = self.scale(errors["plain"], images, images)
+            errors["scaled"] = self.scale(errors["plain"], images)
         if "gradient" in wanted:
             distance = gradient_distance_map(gradient_pyramid(images), gradient_pyramid(restored))
-            errors["gradient"] = box_filter(distance, self.box_size, PASSES)
+            errors["gradient"] = box_filter(distance, self.box_size)
         if "colour" in wanted:
             distance = squared_error(_colour(images), _colour(restored))
-            errors["colour"] = self.coloured * box_filter(distance, self.box_size, PASSES)
+            errors["colour"] = self.coloured * box_filter(distance, self.box_size)
         for name, parts in JOINED.items():
             if name in names:
                 errors[name] = torch.cat([errors[part] for part in parts], dim=1)
@@ -95,7 +95,7 @@ class RestorationErrors(nn.Module):
 
     def plain(self, images: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
         """Smoothed squared error of restorations (B, 3, H, W), shape (B, 1, H, W); it needs no statistics."""
-        return box_filter(squared_error(images, restored), self.box_size, PASSES)
+        return box_filter(squared_error(images, restored), self.box_size)
 
     @torch.no_grad()
     def fit(self, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -106,10 +106,10 @@ class RestorationErrors(nn.Module):
         """
         colours: list[torch.Tensor] = []
 
-        def measured() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        def measured() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for images, restored in pairs:
                 colours.append(_colour(images).square().mean(dim=(1, 2, 3)))
-                yield self.plain(images, restored), images, images
+                yield self.plain(images, restored), images
 
         self.scale.fit(measured())
         self.coloured.copy_(torch.cat(colours).mean() > LEAST_COLOUR)

@@ -14,6 +14,10 @@ _MARGIN = 3
 """Knots beyond each border, so that a field is as lively there as elsewhere."""
 
 
+SMOOTHING = (0.04, 0.1)
+"""Smallest and largest standard deviation of the Gaussian that smooths, as a share of the image's shorter side."""
+
+
 def sample_knots(
     shape: Shape,
     channels: int,
@@ -71,7 +75,6 @@ def _kernel(sigma: torch.Tensor, side: int, count: int) -> torch.Tensor:
 
 def sample_displacement(
     shape: Shape,
-    smoothing: tuple[float, float],
     displacement: tuple[float, float],
     device: Device = None,
     generator: torch.Generator | None = None,
@@ -80,8 +83,8 @@ def sample_displacement(
 
     Args:
         shape: Shape (B, C, H, W) of the images.
-        smoothing: Smallest and largest standard deviation of the Gaussian, as a share of the shorter side.
-        displacement: Smallest and largest amplitude, likewise: 95 % of the displacements along either axis are smaller.
+        displacement: Smallest and largest amplitude, as a share of the shorter side: 95 % of the displacements along
+            either axis are smaller.
         device: Device of the parameters.
         generator: Source of randomness on ``device``.
 
@@ -90,8 +93,8 @@ def sample_displacement(
     """
     side = min(shape[-2:])
     return {
-        "knots": sample_knots(shape, 2, smoothing[0] * side, device, generator),
-        "sigma": uniform(*smoothing, shape[0], device, generator) * side,
+        "knots": sample_knots(shape, 2, SMOOTHING[0] * side, device, generator),
+        "sigma": uniform(*SMOOTHING, shape[0], device, generator) * side,
         "amplitude": uniform(*displacement, shape[0], device, generator) * side,
     }
 

@@ -18,6 +18,7 @@ from anomalib_ssl.augmentations.base import Parameters
 from anomalib_ssl.augmentations.bilinear import sample_bilinear
 from anomalib_ssl.augmentations.color_jitter import OPERATIONS, color_jitter, sample_color_jitter
 from anomalib_ssl.augmentations.corruption.fields import (
+    SMOOTHING,
     displaced_coordinates,
     sample_displacement,
     sample_knots,
@@ -137,17 +138,15 @@ class DeformFill(Fill):
     """The image's own content, elastically deformed.
 
     Args:
-        smoothing: Smallest and largest standard deviation of the displacement's Gaussian, as a share of the shorter
-            side.
-        displacement: Smallest and largest displacement, likewise, that 95 % of the pixels keep along either axis.
+        displacement: Smallest and largest displacement, as a share of the shorter side, that 95 % of the pixels keep
+            along either axis.
     """
 
-    smoothing: tuple[float, float]
     displacement: tuple[float, float]
 
     def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw the field of displacements."""
-        field = sample_displacement(shape, self.smoothing, self.displacement, device, generator)
+        field = sample_displacement(shape, self.displacement, device, generator)
         return {f"deform_{name}": value for name, value in field.items()}
 
     def make(self, images: torch.Tensor, rows: torch.Tensor, parameters: Parameters) -> torch.Tensor:
@@ -183,20 +182,14 @@ class FlatFill(Fill):
 
 @dataclass(frozen=True)
 class NoiseFill(Fill):
-    """Smooth noise of a random mean colour: clouds of a standard deviation from 0.1 to 0.3.
-
-    Args:
-        smoothing: Smallest and largest standard deviation of the noise's Gaussian, as a share of the shorter side.
-    """
-
-    smoothing: tuple[float, float]
+    """Smooth noise of a random mean colour: clouds of a standard deviation from 0.1 to 0.3."""
 
     def sample(self, shape: Shape, device: Device, generator: torch.Generator | None) -> Parameters:
         """Draw the noise; its mean colour is drawn in any case."""
         side = min(shape[-2:])
         return {
-            "noise_knots": sample_knots(shape, 1 + shape[1], self.smoothing[0] * side, device, generator),
-            "noise_sigma": uniform(*self.smoothing, shape[0], device, generator) * side,
+            "noise_knots": sample_knots(shape, 1 + shape[1], SMOOTHING[0] * side, device, generator),
+            "noise_sigma": uniform(*SMOOTHING, shape[0], device, generator) * side,
             "noise_contrast": uniform(0.1, 0.3, shape[0], device, generator),
         }
 

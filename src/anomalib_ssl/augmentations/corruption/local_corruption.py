@@ -71,7 +71,6 @@ class LocalCorruption(Augmentation):
         shapes: Kinds of regions: ``ellipse``, ``blob`` and ``stroke``, drawn with equal chance.
         regions: Smallest and largest number of regions per image.
         axes: Smallest and largest semi-axis of ellipses and blobs, as a share of the image's shorter side.
-        smoothing: Smallest and largest standard deviation of the Gaussian that smooths random fields, likewise.
         displacement: Smallest and largest amplitude of elastic displacements, likewise; amplitudes are two standard
             deviations.
         area: Smallest and largest share of the image that is corrupted, always a pixel at least.
@@ -104,7 +103,6 @@ class LocalCorruption(Augmentation):
     shapes: Sequence[str] = SHAPES
     regions: tuple[int, int] = (1, 3)
     axes: tuple[float, float] = (0.03, 0.2)
-    smoothing: tuple[float, float] = (0.04, 0.1)
     displacement: tuple[float, float] = (0.02, 0.08)
     area: tuple[float, float] = (0.002, 0.25)
     feather: tuple[float, float] = (0.0, 3.0)
@@ -122,7 +120,6 @@ class LocalCorruption(Augmentation):
         check_choices("shapes", self.shapes, SHAPES)
         check_whole_range("regions", self.regions, 1, 16)
         check_range("axes", self.axes, 0.005, 0.5)
-        check_range("smoothing", self.smoothing, 0.01, 1)
         check_range("displacement", self.displacement, 0, 0.2)
         check_range("area", self.area, 0, 1)
         check_range("feather", self.feather, 0)
@@ -174,7 +171,7 @@ class LocalCorruption(Augmentation):
         chance, opacity, feather, gray, saturation = uniform(0, 1, (5, batch), device, generator)
         color = uniform(0, 1, (shape[1], batch), device, generator)
         scale = 1.0 if self.reference_size is None else min(shape[-2:]) / self.reference_size
-        field = sample_displacement(shape, self.smoothing, self.displacement, device, generator)
+        field = sample_displacement(shape, self.displacement, device, generator)
         weights, host = self.fill_weights, host_generator(generator)
         parameters = {
             "corrupted": chance < self.p,
@@ -238,8 +235,8 @@ class LocalCorruption(Augmentation):
         if name == "image":
             return ImageFill()
         if name == "deform":
-            return DeformFill(self.smoothing, self.displacement)
-        return FlatFill() if name == "flat" else NoiseFill(self.smoothing)
+            return DeformFill(self.displacement)
+        return FlatFill() if name == "flat" else NoiseFill()
 
 
 def corruption_weights(parameters: Parameters, height: int, width: int) -> torch.Tensor:

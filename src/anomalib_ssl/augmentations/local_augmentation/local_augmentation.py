@@ -86,7 +86,6 @@ class LocalAugmentation(Augmentation):
             as it is.
         operations: ``rotation``, ``jitter``, ``permutation`` and ``grayscale``; those in use.
         weighting: ``dynamic``, or ``static`` for equal weights.
-        least_angle: Rotations by less than this many degrees, either way, do not occur. In [0, 180].
         jitter: Strengths of the jitter's brightness, contrast, saturation (in [0, 1]) and hue (in [0, 0.5]).
         grid: Number of cells that the permutation exchanges along each side, 2 or more.
         min_change: Least mean squared change of the region by one of the operations, for values in [0, 1].
@@ -111,7 +110,6 @@ class LocalAugmentation(Augmentation):
     reference_size: float | None = 256
     operations: Sequence[str] = OPERATIONS
     weighting: Literal["dynamic", "static"] = "dynamic"
-    least_angle: float = 30.0
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
     grid: int = 2
     min_change: float = 1e-3
@@ -125,7 +123,6 @@ class LocalAugmentation(Augmentation):
             check_number("reference_size", self.reference_size, 1)
         check_choices("operations", self.operations, OPERATIONS)
         check_choice("weighting", self.weighting, ("dynamic", "static"))
-        check_number("least_angle", self.least_angle, 0, 180)
         if not (isinstance(self.jitter, tuple) and len(self.jitter) == 4):
             msg = f"jitter must hold four strengths, got {self.jitter!r}."
             raise ValueError(msg)
@@ -164,9 +161,7 @@ class LocalAugmentation(Augmentation):
             "height": height,
             "width": width,
             "sides": torch.tensor([sides], device="cpu"),
-            **sample_operations(
-                tuple(self.operations), shape[0], self.least_angle, self.jitter, self.grid, device, generator
-            ),
+            **sample_operations(tuple(self.operations), shape[0], self.jitter, self.grid, device, generator),
         }
 
     def apply(self, images: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,11 +19,13 @@ OPERATIONS = ("rotation", "jitter", "permutation", "grayscale")
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of ITU-R BT.601."""
 
+LEAST_ANGLE = 30.0
+"""Rotations by less than so many degrees, either way, do not occur."""
+
 
 def sample_operations(
     names: tuple[str, ...],
     batch_size: int,
-    least_angle: float,
     strengths: tuple[float, float, float, float],
     grid: int,
     device: Device = None,
@@ -34,7 +36,6 @@ def sample_operations(
     Args:
         names: The operations in use.
         batch_size: Number of images B.
-        least_angle: Rotations keep this many degrees away from none at all, in either direction.
         strengths: Of the jitter's brightness, contrast, saturation and hue.
         grid: Cells along each side of the rectangle.
         device: Device of the parameters.
@@ -47,7 +48,7 @@ def sample_operations(
     """
     parameters: Parameters = {}
     if "rotation" in names:
-        angle = uniform(least_angle, 360 - least_angle, batch_size, device, generator)
+        angle = uniform(LEAST_ANGLE, 360 - LEAST_ANGLE, batch_size, device, generator)
         parameters["angle"] = angle * (math.pi / 180)
     if "jitter" in names:
         parameters |= sample_color_jitter(batch_size, strengths, device, generator)

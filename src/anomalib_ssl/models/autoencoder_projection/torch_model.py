@@ -24,7 +24,7 @@ class AutoencoderProjectionModel(RestoringModel):
 
     Args:
         image_size: Height and width in pixels of the images, multiples of 8.
-        score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
+        score: Candidate for scores, or ``auto``; see :meth:`score_by`.
         heat_map: Candidate for maps, or ``auto``.
         **autoencoder: Arguments of :class:`SDCAutoencoder`.
 

@@ -11,13 +11,28 @@ import torch
 from anomalib_ssl.models.components.feature_scoring import FEATURES
 from anomalib_ssl.models.components.probing import probing
 from anomalib_ssl.models.components.scored_model import ScoredModel
-from anomalib_ssl.scoring import ERRORS, Evidence, RestorationErrors, error_scorer, join
+from anomalib_ssl.scoring import (
+    ERRORS,
+    Errors,
+    Evidence,
+    MapPart,
+    Pixels,
+    Places,
+    RandomFilters,
+    RestorationErrors,
+    Scorer,
+    join,
+)
+from anomalib_ssl.scoring.maps import SMOOTHING
 
 PLACES = 32
 """No stage is looked at at twice as many places in a row: a ResNet at 256 pixels has so many."""
 
 DEFAULTS = ("pixels_all_max+filters_max+filters_max", "all+filters+fine_filters")
 """Score and map: of what the network says and of random filters (docs/results/random_filters.md has figures)."""
+
+ERROR_SMOOTHING = 1 / 32
+"""Errors want more smoothing than features, which look at more than a pixel (docs/results/ssm.md has figures)."""
 
 
 class RestoringModel(ScoredModel):
@@ -44,13 +59,17 @@ class RestoringModel(ScoredModel):
         """
 
     def score_by(self, size: tuple[int, int], score: str, heat_map: str, *own: str) -> None:
-        """Make the scorer.
+        """Make the scorer, whose candidates are errors of each kind as they are, and standardised pixel by pixel.
+
+        The latter have ``pixels_`` before their names. Features add ``places``, how unlikely they are at their place,
+        and ``normed_places``, the same without an image's own contrast; random filters add ``filters`` and
+        ``fine_filters``.
 
         Args:
             size: Height and width in pixels of the images.
-            score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
+            score: Candidate for scores, or ``auto``; see :class:`~anomalib_ssl.scoring.Scorer`.
             heat_map: Candidate for maps, or ``auto``.
-            *own: Names of further evidence of one channel that the subclass gives.
+            *own: Names of further evidence of one channel that the subclass gives, smoothed as it is.
 
         Raises:
             ValueError: If ``score`` or ``heat_map`` is unknown.
@@ -58,8 +77,14 @@ class RestoringModel(ScoredModel):
         self.errors = RestorationErrors(size)
         with probing(self):
             _, channels, height, width = _joined(self.encode(torch.zeros(1, 3, *size))).shape
-        kinds = {**dict.fromkeys(own, 1), **ERRORS}
-        self.scorer = error_scorer(kinds, size, score, heat_map, DEFAULTS, (FEATURES, (channels, height, width)))
+        kinds, shape = {**dict.fromkeys(own, 1), **ERRORS}, (channels, height, width)
+        maps: dict[str, MapPart] = {kind: Errors(kind, count) for kind, count in kinds.items()}
+        maps |= {f"pixels_{kind}": Pixels(kind, size, self.errors.box_size, count) for kind, count in kinds.items()}
+        maps |= {"places": Places(FEATURES, shape), "normed_places": Places(FEATURES, shape, contrast=False)}
+        for part in maps.values():
+            share = SMOOTHING if part.source == FEATURES else ERROR_SMOOTHING if part.source in ERRORS else 0.0
+            part.sigma = share * min(size)
+        self.scorer = Scorer(maps, size, score, heat_map, DEFAULTS, filters=RandomFilters(size))
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compare images (B, 3, H, W) in [0, 1] with what is restored of them, and encode them, if that is wanted."""

@@ -36,7 +36,7 @@ class SSMModel(RestoringModel):
         widths: Channels of the network's stages; see :class:`~anomalib_ssl.models.ssm.network.ConditionalAutoencoder`.
         cell_sizes: Sides of the hidden cells in pixels of an image whose shorter side is 256, one for each scale.
         patch_size: Side in pixels of the patches whose pixels are channels, likewise.
-        score: Candidate for scores, or ``auto``; see :func:`~anomalib_ssl.scoring.error_scorer`.
+        score: Candidate for scores, or ``auto``; see :meth:`score_by`.
         heat_map: Candidate for maps, or ``auto``.
         **refinement: Further arguments of :class:`~anomalib_ssl.models.ssm.refinement.ProgressiveRefinement`.
 
