@@ -24,6 +24,9 @@ from torchmetrics.classification import BinaryAUROC
 from anomalib_ssl import CutPastePatch
 from anomalib_ssl.models.cutpaste import CutPastePatchModel
 
+OWN = {"score": "windows_max", "heat_map": "windows"}
+"""The published score and map, of the windows alone."""
+
 REFERENCE = "windows, stride 4, float32"
 WAYS: dict[str, dict[str, Any]] = {
     REFERENCE: {"dense": "windows", "stride": 4},
@@ -103,7 +106,7 @@ def _time(
     images = torch.rand(batch_size, 3, image_size, image_size, device=device)
     competitors = []
     for way in ways:
-        model = CutPastePatchModel((image_size, image_size), backbone, window_size=window_size, **WAYS[way])
+        model = CutPastePatchModel((image_size, image_size), backbone, window_size=window_size, **OWN, **WAYS[way])
         _set_precision(model, way, device)
         model.to(device).eval().fit([images[:2].repeat(2, 1, 1, 1)])
         competitors.append(Competitor(way, torch.inference_mode()(lambda model=model: model(images)), warmup=1))
@@ -130,7 +133,7 @@ def _score(
     datamodule.setup()
     trained = CutPastePatch.load_from_checkpoint(ckpt_path, map_location="cpu")
     for way in ways:
-        settings = {"window_size": window_size, "per_location": per_location, "pre_trained": False, **WAYS[way]}
+        settings = {"window_size": window_size, "per_location": per_location, "pre_trained": False, **OWN, **WAYS[way]}
         model = CutPastePatch(**{**trained.hparams, "visualizer": False, **settings}).eval()
         model.model.backbone.load_state_dict(trained.model.backbone.state_dict())
         _set_precision(model.model, way, "cpu")
@@ -153,15 +156,9 @@ def _auroc(model: CutPastePatch, datamodule: MVTecAD) -> dict[str, float]:
     for batch in datamodule.test_dataloader():
         images, labels, masks = transform(batch.image), batch.gt_label, transform(batch.gt_mask.unsqueeze(1)) > 0
         scored = network(images)
-        auroc["pixel"].update(_within_unit(scored.anomaly_map).flatten(), masks.flatten())
-        auroc["image"].update(_within_unit(scored.pred_score), labels)
+        auroc["pixel"].update(scored.anomaly_map.double().sigmoid().flatten(), masks.flatten())
+        auroc["image"].update(scored.pred_score.double().sigmoid(), labels)
     return {name: 100 * metric.compute().item() for name, metric in auroc.items()}
-
-
-def _within_unit(scores: torch.Tensor) -> torch.Tensor:
-    """Map non-negative scores into [0, 1), in order: others would be taken for logits."""
-    scores = scores.double()
-    return scores / (scores + 1000)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ LEARNED = {
         {"lr": 3e-3, "corruption": {"fills": ["flat"]}, "widths": [8, 16, 32], "score": "pixels_both_max"},
     ),
     "CutPaste": (1, 60, {"score": "density", "lr": 1e-2}),
-    "CutPastePatch": (1, 40, {"lr": 1e-2}),
+    "CutPastePatch": (1, 40, {"score": "windows_max", "lr": 1e-2}),
     "DynamicLocalAugmentation": (4, 60, {"score": "distance_max"}),
     "NSA": (4, 60, {"score": "change_mean"}),
     "SSM": (0, 120, {"lr": 5e-3, "widths": [8, 16, 16], "score": "pixels_both_max"}),
@@ -63,11 +63,6 @@ Scored in the methods' own ways: places tell these defects without any training.
 """
 
 MODELS = sorted(entry_points(group="anomalib.models").names)
-
-of_models_with_candidates = pytest.mark.parametrize(
-    "name", [name for name in MODELS if name != "CutPastePatch"], scope="module"
-)
-"""All but the one whose score is the worst window's."""
 
 AUTO = {"score": "auto", "heat_map": "auto"}
 
@@ -235,11 +230,9 @@ def test_results_are_finite_and_restored(name, trained, mvtec_root, tmp_path):
 
 def test_a_checkpoint_is_scored_with_as_it_was_fitted(trained):
     model, checkpoint, _ = trained
-    of_windows = {"image_size": (96,), "stride": (4, 8), "window_size": (16, 32)}
+    of_windows = {"stride": (4, 8), "window_size": (16, 32)}
     of_masks = {"cell_sizes": ((4,),), "num_masks": (2, 3), "initial_masks": ("checkerboard",)}
-    others = (
-        of_windows | of_masks | {"refinement_passes": (1, 2), "refinement_threshold": (0.5,), "upsample_sigma": (5.0,)}
-    )
+    others = of_windows | of_masks | {"refinement_passes": (1, 2), "refinement_threshold": (0.5,)}
     for argument in model.fitted_by - {"dense"}:  # the small network can be scored in one way only
         saved = model.hparams[argument]
         other = next(other for other in others.get(argument, (True, False)) if other != saved)
@@ -248,7 +241,6 @@ def test_a_checkpoint_is_scored_with_as_it_was_fitted(trained):
             type(model).load_from_checkpoint(checkpoint, map_location="cpu", **{argument: other})
 
 
-@of_models_with_candidates
 def test_thresholds_of_another_score_are_left_out(name, trained, mvtec_root, tmp_path, caplog):
     scorer = trained[0].model.scorer
     other = next(score for score in scorer.score_names if score not in scorer.chosen[0].split("+"))
@@ -276,10 +268,10 @@ def test_images_of_any_size_are_scored_as_anomalib_predicts(trained, tmp_path):
 
 def test_a_checkpoint_of_a_model_that_was_built_otherwise_is_refused(name, trained):
     saved = torch.load(trained[1], weights_only=True)
-    cases = [(build("SSM" if name == "NSA" else "NSA"), f"cannot be loaded from a checkpoint of {name}")]
-    if name != "CutPastePatch":  # whose weights are those of windows, in images of any size
-        cases.append((build(name, image_size=128), r"image_size is 128, not 64\. Give it the arguments"))
-    for other, reason in cases:
+    for other, reason in (
+        (build("SSM" if name == "NSA" else "NSA"), f"cannot be loaded from a checkpoint of {name}"),
+        (build(name, image_size=128), r"image_size is 128, not 64\. Give it the arguments"),
+    ):
         other.on_load_checkpoint(saved)
         with pytest.raises(ValueError, match=reason):
             other.load_state_dict(saved["state_dict"])
@@ -314,7 +306,6 @@ def choosing(name, tmp_path_factory):
     return model, runner.trainer.checkpoint_callback.best_model_path, runner.trainer.callback_metrics, images
 
 
-@of_models_with_candidates
 def test_what_tells_planted_defects_best_is_chosen(choosing):
     model, _, logged, images = choosing
     scorer = model.model.scorer
@@ -330,7 +321,6 @@ def test_what_tells_planted_defects_best_is_chosen(choosing):
     assert scores(model.model, images).abs().max() < 20
 
 
-@of_models_with_candidates
 def test_the_choice_is_restored(choosing):
     model, checkpoint, _, images = choosing
     loaded = type(model).load_from_checkpoint(checkpoint, map_location="cpu")
@@ -344,7 +334,6 @@ def test_the_choice_is_restored(choosing):
     assert scorer.chosen == (scorer.score_names[1], scorer.map_names[1])
 
 
-@of_models_with_candidates
 def test_a_trained_model_scores_in_any_way(choosing):
     model, checkpoint, images = copy.deepcopy(choosing[0]), choosing[1], choosing[3][:6]
     torch_model = model.model.eval()
@@ -365,7 +354,6 @@ def test_a_trained_model_scores_in_any_way(choosing):
         assert (found.pred_score[order].diff() > -1e-3).all()
 
 
-@of_models_with_candidates
 def test_few_images_leave_the_defaults(name, mvtec_root, tmp_path):
     model, runner = build(name, **AUTO), engine(tmp_path)
     defaults = model.model.scorer.chosen
@@ -375,7 +363,6 @@ def test_few_images_leave_the_defaults(name, mvtec_root, tmp_path):
     assert not any(metric.startswith("held_out") for metric in runner.trainer.callback_metrics)
 
 
-@of_models_with_candidates
 @pytest.mark.parametrize("argument", ["score", "heat_map"])
 def test_unknown_candidates_are_errors(name, argument):
     scorer = build(name).model.scorer

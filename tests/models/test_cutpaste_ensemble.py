@@ -28,7 +28,7 @@ def make_member(mode):
         # Of their networks alone: random filters are the same in all.
         alone = {"score": "normed_places_top", "heat_map": "normed_places"}
         return CutPasteModel("test_efficientnet", image_size=(64, 64), **alone)
-    return CutPastePatchModel((64, 64), "test_efficientnet", stride=16)
+    return CutPastePatchModel((64, 64), "test_efficientnet", "windows_max", "windows", stride=16)
 
 
 @pytest.fixture(scope="module", params=["image", "patch"])

@@ -9,7 +9,7 @@ import torch
 
 from anomalib_ssl import CutPaste, CutPastePatch
 
-PATCH = {"crop_size": 32, "window_size": 32, "stride": 16}
+PATCH = {"crop_size": 32, "window_size": 32, "stride": 16, "score": "windows_max", "heat_map": "windows"}
 CONVOLUTIONAL = {**PATCH, "dense": "convolutional", "backbone": "test_efficientnet"}
 KINDS = {
     "ensemble": (CutPaste, {"ensemble": 2}),

@@ -19,7 +19,8 @@ GRID = (5, 3)
 
 def make_model(**kwargs) -> CutPastePatchModel:
     torch.manual_seed(0)
-    arguments = {"backbone": "test_efficientnet", "window_size": 32, "stride": 8, **kwargs}
+    own = {"score": "windows_max", "heat_map": "windows"}
+    arguments = {"backbone": "test_efficientnet", "window_size": 32, "stride": 8, **own, **kwargs}
     return CutPastePatchModel(SIZE, **arguments).eval()
 
 
@@ -34,6 +35,11 @@ def fitted(**kwargs) -> CutPastePatchModel:
     model = make_model(**kwargs)
     model.fit(rand_images(12, seed=1).split(5))
     return model
+
+
+def score_windows(model, images):
+    """Scores (B, 1, h, w) of all windows."""
+    return model.scorer.maps["windows"](model.window_features(images))
 
 
 def every_window(images):
@@ -116,7 +122,7 @@ def test_convolutional_scoring_follows_the_statistics_of_converted_batch_norm():
 @torch.no_grad()
 def test_score_is_that_of_the_worst_window_and_map_its_upsampling(model):
     images = rand_images()
-    scores, normal = model.score_windows(images), model.score_windows(rand_images(12, seed=1))
+    scores, normal = score_windows(model, images), score_windows(model, rand_images(12, seed=1))
     assert scores.shape == (3, 1, *GRID)
     result = model(images)
     worst = scores.amax(dim=(1, 2, 3))
@@ -135,16 +141,8 @@ def on_scale(values, normal):
 def test_held_out_images_give_the_scale():
     model, held_out = make_model(), rand_images(5, seed=2)
     model.fit([rand_images(12, seed=1)], [held_out[:3], held_out[3:]])
-    worst = model.score_windows(held_out).amax(dim=(1, 2, 3))
+    worst = score_windows(model, held_out).amax(dim=(1, 2, 3))
     torch.testing.assert_close(model(held_out).pred_score, on_scale(worst, worst), rtol=1e-3, atol=1e-3)
-
-
-@torch.no_grad()
-def test_upsampling_options_arrive():
-    model = fitted(upsample_sigma=3.0)
-    scores, normal = model.score_windows(rand_images()), model.score_windows(rand_images(12, seed=1))
-    maps, normal_maps = (gaussian_upsample(values, SIZE, 32, 8, sigma=3.0) for values in (scores, normal))
-    torch.testing.assert_close(model(rand_images()).anomaly_map, on_scale(maps, normal_maps), rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
@@ -152,26 +150,30 @@ def test_shared_density_is_that_of_all_windows_at_once():
     model = fitted()
     features = model.window_features(rand_images(12, seed=1))
     expected = GaussianDensity(features.shape[1]).fit([as_rows(features)])
-    assert model.density.num_fitted == 12 * GRID[0] * GRID[1]
-    torch.testing.assert_close(model.density.mean, expected.mean)
+    density = model.scorer.maps["windows"].density
+    assert density.num_fitted == 12 * GRID[0] * GRID[1]
+    torch.testing.assert_close(density.mean, expected.mean)
     probe = model.window_features(rand_images())
     for i in range(GRID[0]):
         scores = expected(probe[:, :, i, 1])
-        torch.testing.assert_close(model.score_windows(rand_images())[:, 0, i, 1], scores, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(score_windows(model, rand_images())[:, 0, i, 1], scores, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
 def test_located_densities_are_fitted_place_by_place():
     model = fitted(per_location=True)
-    assert isinstance(model.density, LocatedGaussianDensity)
+    density = model.scorer.maps["windows"].density
+    assert isinstance(density, LocatedGaussianDensity)
     features = model.window_features(rand_images(12, seed=1))
     expected = LocatedGaussianDensity(features.shape[1], GRID, dims=min(100, features.shape[1]))
     expected.fit([features])
     probe = rand_images()
-    torch.testing.assert_close(model.score_windows(probe), expected(model.window_features(probe)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        score_windows(model, probe), expected(model.window_features(probe)), rtol=1e-3, atol=1e-3
+    )
     # Each place knows its own normal features: those of another place are worse.
     moved = features.roll(1, dims=2)
-    assert model.density(features).mean() < model.density(moved).mean()
+    assert density(features).mean() < density(moved).mean()
 
 
 @torch.no_grad()
@@ -191,7 +193,7 @@ def test_scores_do_not_depend_on_the_batch(model):
 def test_training_gives_logits_of_crops_and_state_dict_carries_the_density(model):
     assert copy.deepcopy(model).train()(torch.rand(4, 3, 32, 32)).shape == (4, 3)
     loaded = copy.deepcopy(model)
-    loaded.density.forget()
+    loaded.scorer.maps["windows"].density.forget()
     with pytest.raises(NotFittedError):
         loaded(rand_images())
     loaded.load_state_dict(model.state_dict())
@@ -215,7 +217,6 @@ def test_an_odd_patch_stands_out_where_it_is():
     ("arguments", "named"),
     [
         ({"dense": "sparse"}, "dense"),
-        ({"upsample_sigma": 0}, "upsample_sigma"),
         ({"stride": 0}, "stride"),
         ({"stride": 33}, "stride"),
         ({"window_size": 49}, "window_size=49"),

@@ -72,19 +72,20 @@ def test_patch_model_trains_on_crops(tmp_path, mvtec_root):
     # Three views of each of three images.
     assert shapes == [(9, 3, 32, 32)] * 2
     # 7 x 7 windows of 6 training images.
-    assert model.model.density.num_fitted == 6 * 49
+    assert model.model.scorer.maps["windows"].density.num_fitted == 6 * 49
     assert CutPaste(**SMALL).views.crop is None
 
 
 def test_arguments_reach_the_patch_model():
     arguments = {"image_size": (64, 96), "crop_size": 40, "window_size": 24, "stride": 6, "dense": "windows"}
-    model = CutPastePatch(**SMALL | arguments, upsample_sigma=3.0, per_location=True)
+    model = CutPastePatch(**SMALL | arguments, per_location=True)
     network = model.model
     assert model.views.crop.size == 40
-    assert (network.window_size, network.stride, network.upsample_sigma) == (24, 6, 3.0)
-    assert isinstance(network.density, LocatedGaussianDensity)
-    assert network.density.grid_size == ((64 - 24) // 6 + 1, (96 - 24) // 6 + 1)
-    assert isinstance(CutPastePatch(**SMALL).model.density, GaussianDensity)
+    assert (network.window_size, network.stride) == (24, 6)
+    density = network.scorer.maps["windows"].density
+    assert isinstance(density, LocatedGaussianDensity)
+    assert density.grid_size == ((64 - 24) // 6 + 1, (96 - 24) // 6 + 1)
+    assert isinstance(CutPastePatch(**SMALL).model.scorer.maps["windows"].density, GaussianDensity)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,6 @@ def test_bad_arguments_are_named(arguments, named):
         ({"stride": 0}, "stride"),
         ({"stride": 6}, "stride"),
         ({"dense": "sparse"}, "dense"),
-        ({"upsample_sigma": -1.0}, "upsample_sigma"),
         ({"backbone": "test_resnet", "dense": "convolutional"}, "dense='windows'"),
     ],
 )

@@ -28,7 +28,8 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
 
     Raises:
         TypeError: If ``augmentation`` is none of this package.
-        NotImplementedError: At the first box or keypoint, if content is moved.
+        NotImplementedError: At the first box or keypoint, if content is moved; at the first mask of an augmentation that
+            changes what the images decide, as ``LocalAugmentation`` does.
 
     Example:
         >>> import torch

@@ -21,6 +21,7 @@ from anomalib_ssl.scoring.restoration_errors import ERRORS, RestorationErrors, s
 from anomalib_ssl.scoring.scorer import Scorer
 from anomalib_ssl.scoring.standardizer import Standardizer
 from anomalib_ssl.scoring.upsampling import gaussian_upsample
+from anomalib_ssl.scoring.window_map import WindowMap
 from anomalib_ssl.scoring.windows import extract_windows, grid_size, map_windows, pool_windows
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "RestorationErrors",
     "Scorer",
     "Standardizer",
+    "WindowMap",
     "as_rows",
     "density_map",
     "extract_windows",

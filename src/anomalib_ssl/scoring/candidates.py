@@ -13,7 +13,6 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_ssl.scoring.fitted import Fitted
 from anomalib_ssl.scoring.gaussian import GaussianDensity
 from anomalib_ssl.scoring.map_part import AND, MapPart
-from anomalib_ssl.scoring.maps import smooth, upsample
 from anomalib_ssl.scoring.numbers import NUMBERS, image_number
 from anomalib_ssl.scoring.random_filters import FILTERS, FINE, RandomFilters
 
@@ -71,19 +70,21 @@ class Candidates(Fitted):
 
     def _fit_parts(self, images: Iterable[torch.Tensor], network: Network) -> int:
         """Fit density and parts that learn in one pass; give the number of images."""
-        count, pooled = 0, []
+        count = 0
         learning = {name: part for name, part in self._parts.items() if part.learns}
         sources = self._sources([DENSITY] if self.density is not None else [], learning)
         for part in self._parts.values():
             part.forget()
         for part in learning.values():
             part.start()
+        if self.density is not None:
+            self.density.start()
         for batch in images:
             evidence = self._evidence(batch, network, sources)
             for part in learning.values():
                 part.update(_of(part, evidence))
             if self.density is not None:
-                pooled.append(evidence[POOLED])
+                self.density.update(evidence[POOLED])
             count += len(batch)
         if count == 0:
             msg = "Statistics of normal images need clean images, got none."
@@ -94,7 +95,7 @@ class Candidates(Fitted):
             else:
                 part.learned_nothing(count)
         if self.density is not None:
-            self.density.fit(pooled)
+            self.density.finish()
         return count
 
     def _measure(self, images: torch.Tensor, network: Network, left_out: bool = False) -> dict[str, torch.Tensor]:
@@ -115,10 +116,10 @@ class Candidates(Fitted):
     def _enlarged(self, name: str, evidence: Evidence, left_out: bool = False) -> torch.Tensor:
         part = self._parts[name]
         seen = _of(part, evidence)
-        return upsample(part.left_out(seen) if left_out else part(seen), self.size)
+        return part.enlarge(part.left_out(seen) if left_out else part(seen), self.size)
 
     def _smoothed(self, name: str, enlarged: torch.Tensor) -> torch.Tensor:
-        return smooth(enlarged, self._parts[name].sigma)
+        return self._parts[name].smooth(enlarged, self.size)
 
     def _number(self, name: str, maps: Mapping[str, torch.Tensor], evidence: Evidence) -> torch.Tensor:
         if self.density is not None and name == DENSITY:

@@ -4,7 +4,6 @@
 """Gaussian density of normal features: fitting, scoring and the score's gradient."""
 
 import logging
-from collections.abc import Iterable
 
 import torch
 
@@ -70,22 +69,28 @@ class GaussianDensity(Density):
         super().__init__(l2_normalize)
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("whitening", torch.zeros(num_features, num_features))
+        self._moments = self._no_moments(num_features)
 
-    def fit(self, batches: Iterable[torch.Tensor]) -> "GaussianDensity":
-        """Estimate the density from batches of features of normal images, in one pass and without keeping them.
+    def start(self) -> None:
+        """Forget what was fitted; :meth:`update` and :meth:`finish` follow."""
+        self.forget()
+        self._moments = self._no_moments(len(self.mean))
 
-        Args:
-            batches: Features of shape (N_i, D) each. How they are divided changes the rounding of float64 alone.
-
-        Returns:
-            This density.
+    def update(self, features: torch.Tensor) -> None:
+        """Take features (N, D) of normal images into account.
 
         Raises:
-            ValueError: If a shape is another, or for the reasons of :func:`estimate_gaussian`.
+            ValueError: If the shape is another.
         """
-        self.forget()
-        num_features = len(self.mean)
-        moments = self._moments(batches, num_features)
+        self._take(features, self._moments)
+
+    def finish(self) -> None:
+        """End what :meth:`start` began.
+
+        Raises:
+            ValueError: For the reasons of :func:`estimate_gaussian`.
+        """
+        moments, num_features = self._moments, len(self.mean)
         if moments.count <= num_features:
             logger.info(
                 "%d normal samples for %d features: their covariance is singular, but for its shrinkage.",
@@ -95,8 +100,8 @@ class GaussianDensity(Density):
         mean, whitening = estimate_gaussian(moments)
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
+        self._moments = self._no_moments(num_features)
         self._set_fitted(moments.count)
-        return self
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Score features.

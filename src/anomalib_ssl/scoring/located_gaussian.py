@@ -3,7 +3,7 @@
 
 """One Gaussian density at each location of a grid, for objects that lie alike in every image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -82,24 +82,6 @@ class LocatedGaussianDensity(Density):
         self.register_buffer("mean", torch.zeros(num_locations, 0))
         self.register_buffer("whitening", torch.zeros(num_locations, 0, 0))
         self._make_room(sum(kept))
-
-    def fit(self, batches: Iterable[torch.Tensor]) -> "LocatedGaussianDensity":
-        """Estimate the densities in one pass over the features of normal images.
-
-        Args:
-            batches: Feature maps, of shape (B_i, D, h, w) each.
-
-        Returns:
-            This density.
-
-        Raises:
-            ValueError: If there are fewer than 2 images, or features are not finite or of another shape.
-        """
-        self.start()
-        for batch in batches:
-            self.update(batch)
-        self.finish()
-        return self
 
     def start(self) -> None:
         """Forget what was fitted; :meth:`update` and :meth:`finish` follow."""
@@ -201,7 +183,8 @@ class LocatedGaussianDensity(Density):
             raise ValueError(msg)
         features = torch.cat(waiting)
         # However the images are divided into batches, the same ones decide.
-        shared = self._moments([as_rows(features[:IMAGES_FOR_DIRECTIONS])], self.projection.shape[1])
+        shared = self._no_moments(self.projection.shape[1])
+        self._take(as_rows(features[:IMAGES_FOR_DIRECTIONS]), shared)
         shared.require_samples()
         self.projection.copy_(_leading_directions(shared.covariance(), self._kinds))
         # Sums are taken of differences from a mean, so that little is lost when their own is removed at the end.

@@ -8,6 +8,7 @@ from abc import abstractmethod
 import torch
 
 from anomalib_ssl.scoring.fitted import Fitted
+from anomalib_ssl.scoring.maps import smooth, upsample
 
 AND = "+"
 """Joins the names of candidates that are used together, and of evidence that is looked at together."""
@@ -58,6 +59,20 @@ class MapPart(Fitted):
         A part for which that makes no difference gives what :meth:`forward` does.
         """
         return self(evidence)
+
+    def enlarge(self, maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Bring maps (B, 1, h, w) to the grid on which numbers of images are taken, that of the pixels.
+
+        Args:
+            maps: What :meth:`forward` gives.
+            size: Height and width of the images in pixels.
+        """
+        return upsample(maps, size)
+
+    def smooth(self, enlarged: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Make what is shown, shape (B, 1, H, W), of what :meth:`enlarge` gives."""
+        del size
+        return smooth(enlarged, self.sigma)
 
     @abstractmethod
     def forward(self, evidence: torch.Tensor) -> torch.Tensor:

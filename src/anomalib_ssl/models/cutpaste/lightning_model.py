@@ -69,14 +69,15 @@ class CutPaste(CutPasteTraining, AnomalibModule):
 
 
 class CutPastePatch(CutPasteTraining, AnomalibModule):
-    """CutPaste at patch level: trained on crops, it scores every window of an image.
+    """CutPaste at patch level: trained on crops, it can score every window of an image.
 
-    The map is the upsampled density of the windows, the image's score that of the worst (section 4.2 of the paper and
-    its appendix A.5).
+    The paper's map is ``windows``, the upsampled density of all windows, and its score ``windows_max``, that of the
+    worst (section 4.2 of the paper and its appendix A.5).
 
     From the paper: size of the crops, windows of 32 or 64 pixels and a stride of 4, one density for all windows or one
-    for each place. This package's choices: AdamW by default, equal exposure, the convolutional way, its stride of 8,
-    the projection to 100 directions, the upsampling kernel's width and the mean over windows that overlap.
+    for each place. This package's choices: score and map as of :class:`CutPaste` by default, AdamW, equal exposure, the
+    convolutional way, its stride of 8, the projection to 100 directions, the upsampling kernel's width and the mean
+    over windows that overlap.
 
     Args:
         crop_size: Side in pixels of the crops that are trained on.
@@ -88,7 +89,8 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
             :class:`~anomalib_ssl.models.cutpaste.patch_model.CutPastePatchModel`.
         per_location: Whether each window's place has a density of its own, for objects that lie alike in every image.
             The paper does so for bottle, cable, capsule, metal_nut, pill, toothbrush, transistor and zipper.
-        upsample_sigma: Standard deviation in pixels of the upsampling kernel.
+        score: How images are scored: ``windows_max``, the paper's, or as :class:`CutPaste` does.
+        heat_map: How defects are located: ``windows``, the paper's, or as :class:`CutPaste` does.
         **training: Arguments of :class:`~anomalib_ssl.models.cutpaste.training.CutPasteTraining`, and those that all
             models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
@@ -97,18 +99,12 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
 
     Example:
         >>> from anomalib_ssl import CutPastePatch
-        >>> model = CutPastePatch(window_size=32, stride=4, dense="windows", seed=0)
+        >>> model = CutPastePatch(window_size=32, stride=4, dense="windows", score="windows_max", heat_map="windows")
     """
 
-    scoring_arguments = CutPasteTraining.scoring_arguments | {
-        "dense",
-        "per_location",
-        "stride",
-        "upsample_sigma",
-        "window_size",
-    }
-    # The density is one of such windows, at these places, and images are compared by maps made of them.
-    fitted_by = scoring_arguments | {"image_size"}
+    # The density is one of such windows, at these places.
+    fitted_by = CutPasteTraining.fitted_by | {"dense", "per_location", "stride", "window_size"}
+    scoring_arguments = fitted_by | {"heat_map", "score"}
 
     def __init__(
         self,
@@ -117,7 +113,8 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
         stride: int = 8,
         dense: Literal["windows", "convolutional"] = "convolutional",
         per_location: bool = False,
-        upsample_sigma: float = 10.0,
+        score: str = DEFAULTS[0],
+        heat_map: str = DEFAULTS[1],
         **training: Any,
     ) -> None:
         super().__init__(**training)
@@ -130,5 +127,6 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
             stride=stride,
             dense=dense,
             per_location=per_location,
-            upsample_sigma=upsample_sigma,
+            score=score,
+            heat_map=heat_map,
         )

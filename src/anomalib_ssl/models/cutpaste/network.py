@@ -3,14 +3,13 @@
 
 """What the image and the patch model of CutPaste share: backbone and pretext head."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
-from anomalib_ssl.models.components import Backbone
+from anomalib_ssl.models.components import Backbone, ScoredModel
 
 HIDDEN, EMBEDDING = 512, 128
 """Widths of the head's layers, this package's choice: the paper asks for an MLP and gives none."""
@@ -35,11 +34,11 @@ def build_head(num_features: int, num_classes: int) -> nn.Sequential:
     )
 
 
-class CutPasteNetwork(nn.Module, ABC):
+class CutPasteNetwork(ScoredModel):
     """Backbone and pretext head of CutPaste (Li et al., CVPR 2021; https://arxiv.org/abs/2104.04015).
 
-    In training mode the model gives class logits of globally average-pooled features. What it gives in evaluation mode
-    is up to the subclass.
+    In training mode the model gives class logits of globally average-pooled features. The subclass says what it is
+    scored by in evaluation mode.
 
     Args:
         backbone: Name of a timm network with a spatial feature map.
@@ -90,22 +89,6 @@ class CutPasteNetwork(nn.Module, ABC):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
             features = self.backbone(images).mean(dim=(2, 3))
         return self.head(features)
-
-    @abstractmethod
-    def score_images(self, images: torch.Tensor) -> InferenceBatch:
-        """Score images (B, 3, H, W) in [0, 1]."""
-
-    @abstractmethod
-    def fit(self, images: Iterable[torch.Tensor], held_out: Iterable[torch.Tensor] = ()) -> None:
-        """Fit what images are compared with, in evaluation mode and without gradients.
-
-        Args:
-            images: Clean training images in batches (B, 3, H, W), values in [0, 1]. May be gone through repeatedly.
-            held_out: Clean images that were not trained on, likewise.
-
-        Raises:
-            ValueError: If there are fewer than 2 images.
-        """
 
     def pooled_features(self, images: torch.Tensor) -> torch.Tensor:
         """Average the scored feature map of images (B, 3, H, W) in [0, 1] over all places: shape (B, D)."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from anomalib_ssl.models.components import ScoredModel, feature_evidence, feature_scorer
+from anomalib_ssl.models.components import feature_evidence, feature_scorer
 from anomalib_ssl.models.components.feature_scoring import DEFAULTS
 from anomalib_ssl.models.cutpaste.network import CutPasteNetwork
 from anomalib_ssl.scoring import Evidence
 
 
-class CutPasteModel(ScoredModel, CutPasteNetwork):
+class CutPasteModel(CutPasteNetwork):
     """The image model of CutPaste (Li et al., CVPR 2021; https://arxiv.org/abs/2104.04015).
 
     In training mode the model gives class logits. In evaluation mode it gives anomaly scores and heat maps; the head
