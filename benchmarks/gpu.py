@@ -179,7 +179,7 @@ def _write(machine: dict[str, Any], done: dict[str, Any], output: Path, pages: P
     lines += [f"| {step} | {_outcome(step, found, output)} | {found['seconds']} |" for step, found in done.items()]
     table = output / "trainings" / "results.csv"
     if table.is_file():
-        rows = pd.read_csv(table)
+        rows = pd.read_csv(table).drop_duplicates("job", keep="last")
         results["trainings"] = json.loads(rows.to_json(orient="records"))
         lines += [
             "",

@@ -16,8 +16,9 @@ import pandas as pd
 from jsonargparse import auto_cli
 from scipy.stats import mannwhitneyu, spearmanr
 
-ALL = "all families"
-RESAMPLES = 2000
+from anomalib_ssl.qualification.record import ALL
+from anomalib_ssl.report.noise import RESAMPLES, interval
+
 LEAST = 3
 """A rank correlation takes so many models, or categories."""
 
@@ -60,7 +61,7 @@ def correlations(table: pd.DataFrame, within: str) -> pd.DataFrame:
             known = np.array([value for value in values if np.isfinite(value)])
             if len(known):
                 drawn = np.random.default_rng(0).choice(known, (RESAMPLES, len(known))).mean(axis=1)
-                low, high = np.quantile(drawn, [0.025, 0.975])
+                low, high = interval(drawn, len(known))
                 rows.append((family, measure, known.mean(), low, high, len(known)))
     return pd.DataFrame(rows, columns=["family", "measure", "mean", "low", "high", f"number of {within} groups"])
 

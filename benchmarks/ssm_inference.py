@@ -141,7 +141,8 @@ class Scorer:
 def _untrained(clean: torch.Tensor, images: torch.Tensor, widths: Sequence[int], chunk: int, way: str) -> Scorer:
     """Score by a network of random weights, which is run but whose answer is replaced by the clean image."""
     size = (clean.shape[-2], clean.shape[-1])
-    model = SSMModel(size, widths, map_sigma=7 * min(size) / 256, **WAYS[way])
+    model = SSMModel(size, widths, **WAYS[way])
+    model.refinement.map_sigma = 7 * min(size) / 256
     model.refinement.chunk = chunk
     model.to(clean.device).eval()
     return Scorer(model, images, _replaced(model.network.restore, clean))

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the name of the program. Defaults to those of the process.
 
     Returns:
-        The exit code: 0 for success, 1 for a problem found, 2 for a request that cannot be met.
+        The exit code: 0 for success, 1 for a problem found, 2 for a request that cannot be met, 130 when interrupted.
     """
     arguments = [_underscored(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     # Subcommands come first, so the first one named is the one that will run: no other has to be imported.

@@ -147,6 +147,16 @@ def test_numbers_of_ssm(checkpoint, mvtec_root, run):
         assert [float(value) for value in values] == pytest.approx([float(value) for value in expected], rel=1e-3)
 
 
+def test_restorations_of_ssm_are_as_bright_as_the_images_beside_them(checkpoint, mvtec_root):
+    model, images = load_checkpoint(checkpoint("SSM")), 0.4 * plates(mvtec_root)
+    gain = model.model.exposure.gain(images)
+    assert gain.min() > 2
+    with torch.no_grad():
+        restored = [one.restored[-1] / gain for one in model.model.refine(images)]
+    shown = [column.pictures for column in inspected(model, images).columns if column.title == "restored"]
+    torch.testing.assert_close(shown, restored)
+
+
 def test_numbers_of_the_autoencoder(checkpoint, mvtec_root):
     model, images = load_checkpoint(checkpoint("AutoencoderProjection")), plates(mvtec_root)
     inspection = inspected(model, images)

@@ -34,7 +34,7 @@ def test_every_job_can_be_built(path):
         "mvtec_st_ssad": 15,
         "visa": 7 * 12,
         "smoke": 2,
-        "cpu": 22 * 3,
+        "cpu": 25 * 3,
     }
     assert len(jobs) == expected[path.stem]
 

@@ -123,8 +123,6 @@ def test_each_convolution_has_a_batch_norm_of_its_own():
         ({"widths": (4, 0, 8)}, "widths"),
         ({"sdc_layers": 0}, "sdc_layers"),
         ({"sdc_width": 0}, "sdc_width"),
-        ({"dilations": ()}, "dilations"),
-        ({"dilations": (1, 0)}, "dilations"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named):

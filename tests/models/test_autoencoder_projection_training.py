@@ -201,7 +201,6 @@ def test_bad_arguments_are_named(arguments, named):
     ("arguments", "named"),
     [
         ({"widths": (3, 4, 5.0)}, "widths"),
-        ({"dilations": 2}, "dilations"),
         ({"sdc_layers": 1.5}, "sdc_layers"),
         ({"lr": "fast"}, "lr"),
         ({"corruption": 0.5}, "corruption"),

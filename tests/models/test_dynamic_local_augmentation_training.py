@@ -69,13 +69,18 @@ def test_losses_rates_and_spread_are_logged(tmp_path, mvtec_root):
 
 def test_branches_that_do_not_count_are_left_out(tmp_path, mvtec_root):
     recorder = Recorder()
-    model = DynamicLocalAugmentation(**SMALL, max_updates=2, dense_weight=0.0, local_weight=0.0)
+    model = DynamicLocalAugmentation(**SMALL, max_updates=2, local_weight=0.0)
     views = model.augment(rand_images(2, 3, 32, 32))
     assert views.masks is None
     assert len(views.images) == 4
-    assert not any("dense_head" in name or "negative_head" in name for name in model.state_dict())
+    assert not any("negative_head" in name for name in model.state_dict())
     make_engine(tmp_path, recorder, limit_val_batches=0).fit(model, datamodule=data(mvtec_root))
-    assert set(recorder.logged[-1]) == {"train_loss", "train_global_loss", "train_projection_spread"}
+    assert set(recorder.logged[-1]) == {
+        "train_loss",
+        "train_global_loss",
+        "train_dense_loss",
+        "train_projection_spread",
+    }
 
 
 IMAGES = {"negative_weight": 0.5, "local_weight": 0.0}
@@ -259,7 +264,6 @@ def test_gradients_on_a_gpu_are_the_same_each_time():
     [
         ({"lr": 0.0}, "lr"),
         ({"blended": 1.5}, "blended"),
-        ({"dense_weight": -1.0}, "dense_weight"),
         ({"negative_weight": -1.0}, "negative_weight"),
         ({"views": {"crop": 2}}, "views: crop"),
         ({"views": {"crops": 0.5}}, "views .*'crops'"),

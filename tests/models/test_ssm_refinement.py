@@ -54,7 +54,10 @@ def with_defect(clean):
 
 
 def make(**kwargs):
-    return ProgressiveRefinement(SIZE, **{"cells": (2, 4, 8), "refinement_passes": 2, "map_sigma": 2.0, **kwargs})
+    own = {"map_sigma": 2.0, **{name: kwargs.pop(name) for name in ("threshold", "ratio") if name in kwargs}}
+    refinement = ProgressiveRefinement(SIZE, **{"cells": (2, 4, 8), "refinement_passes": 2, **kwargs})
+    vars(refinement).update(own)
+    return refinement
 
 
 def test_planted_defect_is_found_and_the_rest_uncovered_for_good():
@@ -91,7 +94,7 @@ def test_maps_are_as_specified():
     """
     images, refinement = (
         with_defect(clean_image()),
-        make(refinement_passes=3, refinement_threshold=0.1, cells=(2, 8), num_masks=2),
+        make(refinement_passes=3, threshold=0.1, cells=(2, 8), num_masks=2),
     )
     uncovered, raw = torch.zeros(1, 1, *SIZE), torch.full((1, 1, *SIZE), torch.inf)
     weights = (4 / 68, 64 / 68)
@@ -121,7 +124,7 @@ def test_maps_are_as_specified():
 def test_refinement_never_raises_an_error():
     clean = clean_image()
     images = torch.cat([clean, with_defect(clean)])
-    passes = list(make(refinement_passes=3, refinement_threshold=0.1).passes(images, Smoother()))
+    passes = list(make(refinement_passes=3, threshold=0.1).passes(images, Smoother()))
     assert 0 < passes[1].uncovered.mean() < passes[2].uncovered.mean() < 1
     for before, after in pairwise(passes):
         assert (after.anomaly_map <= before.anomaly_map + 1e-6).all()
@@ -130,7 +133,7 @@ def test_refinement_never_raises_an_error():
 
 def test_images_uncovered_completely_keep_their_errors():
     images = torch.cat([clean_image(), clean_image().flip(-1) * 0.5])
-    kept = make(refinement_threshold=1.0, refinement_passes=2)(images, Smoother())
+    kept = make(threshold=1.0, refinement_passes=2)(images, Smoother())
     assert torch.equal(kept, make(refinement_passes=1)(images, Smoother()))
     scores = kept.amax(dim=(1, 2, 3))
     assert scores[0] != scores[1]
@@ -139,7 +142,7 @@ def test_images_uncovered_completely_keep_their_errors():
 
 def test_uncovered_pixels_are_the_images_own():
     images = with_defect(clean_image())
-    *_, last = make(refinement_passes=2, refinement_threshold=0.1).passes(images, Smoother())
+    *_, last = make(refinement_passes=2, threshold=0.1).passes(images, Smoother())
     free = last.uncovered.expand_as(images) == 1
     assert 0 < free.float().mean() < 1
     for restored in last.restored:
@@ -180,7 +183,7 @@ def test_masks_are_always_the_same_and_differ_between_passes():
 
 
 def test_a_block_is_uncovered_by_its_share_of_well_restored_pixels():
-    refinement = make(refinement_threshold=0.5, refinement_ratio=0.75, cells=(2, 4))
+    refinement = make(threshold=0.5, ratio=0.75, cells=(2, 4))
     maps = torch.ones(1, 1, *SIZE)
     maps[..., :4, :3] = 0.0  # exactly three quarters of the block: not above
     maps[..., :4, 4:8] = 0.0
@@ -244,9 +247,8 @@ def test_errors_of_the_first_pass_are_what_they_are_called():
     [("plain_max", "plain", 1), ("pixels_gradient_top", "gradient", 1), ("plain_max", "pixels_refined", 2)],
 )
 def test_only_what_is_scored_with_is_restored(score, heat_map, passes):
-    model = SSMModel(
-        SIZE, (4, 8, 8), (16, 32), score=score, heat_map=heat_map, refinement_passes=2, refinement_threshold=0.0
-    ).eval()
+    model = SSMModel(SIZE, (4, 8, 8), (16, 32), score=score, heat_map=heat_map, refinement_passes=2).eval()
+    model.refinement.threshold = 0.0
     images, oracle = with_defect(clean_image()), Oracle(clean_image())
     model.network.restore = oracle
     model.fit([clean_image(), images])
@@ -261,9 +263,6 @@ def test_only_what_is_scored_with_is_restored(score, heat_map, passes):
     ("arguments", "named"),
     [
         ({"refinement_passes": 0}, "refinement_passes"),
-        ({"refinement_threshold": 2.0}, "refinement_threshold"),
-        ({"refinement_ratio": -0.1}, "refinement_ratio"),
-        ({"map_sigma": -1.0}, "map_sigma"),
         ({"initial_masks": "stripes"}, "initial_masks"),
         ({"num_masks": 1}, "num_masks"),
     ],

@@ -145,7 +145,6 @@ def test_size_follows_the_pre_processor():
         ({"num_masks": 1}, "num_masks"),
         ({"num_masks": 65, "initial_masks": "checkerboard"}, "num_masks"),
         ({"refinement_passes": 0}, "refinement_passes"),
-        ({"refinement_threshold": -1.0}, "refinement_threshold"),
         ({"initial_masks": "stripes"}, "initial_masks"),
         ({"score": "restored_max"}, "score"),
         ({"heat_map": "refined_max"}, "heat_map"),

@@ -94,6 +94,7 @@ def test_the_band_holds_the_curve():
         (np.ones(60, bool), "too few misses: 0 of 60"),
         (np.arange(60) < 56, "too few misses: 4 of 60"),
         (SIZES > 10, "do not overlap"),
+        (SIZES < 10, "does not rise"),
         (np.tile([True, True, True, True, False], 12) & (SIZES < 40), "does not rise"),
     ],
 )

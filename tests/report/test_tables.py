@@ -197,6 +197,15 @@ def test_lines_that_share_a_training_are_marked():
     assert tables_of(rows).marks == ["[1]", "", "[2]", "[1]", "[2]", ""]
 
 
+def test_trainings_of_two_machines_are_not_taken_for_one():
+    rows = [row(weights="x", device="one"), row(weights="x", device="other")]
+    for folders, marks in ((("a", "a"), ["[1]", "[1]"]), (("a", "b"), ["", ""])):
+        ((name, members),) = contenders(
+            Result(one, Path(folder)) for one, folder in zip(rows, folders, strict=True)
+        ).items()
+        assert dataset_tables(name, members).marks == marks
+
+
 @pytest.mark.parametrize(
     "different",
     [

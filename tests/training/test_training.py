@@ -5,13 +5,14 @@
 
 import logging
 import math
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 import torch
 from anomalib.data import MVTecAD
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, Timer, TQDMProgressBar
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
@@ -176,10 +177,14 @@ def test_metrics_are_read_twice_a_second_and_at_the_end(
     assert (bar.train_progress_bar.completed, bar.train_progress_bar.total) == (12, 12)
 
 
-def run_notice(monkeypatch, *, seconds_per_update, total, first=0):
+def run_notice(monkeypatch, *, seconds_per_update, total, first=0, minutes=None):
     clock = Clock()
     monkeypatch.setattr("anomalib_ssl.training.progress.time.monotonic", clock)
-    trainer = SimpleNamespace(global_step=first, estimated_stepping_batches=total)
+    timer = Timer(timedelta(minutes=minutes or 0))
+    monkeypatch.setattr(timer, "time_elapsed", lambda *_: clock.now)
+    monkeypatch.setattr(timer, "time_remaining", lambda *_: 60 * minutes - clock.now)
+    callbacks = [timer] if minutes else []
+    trainer = SimpleNamespace(global_step=first, estimated_stepping_batches=total, world_size=1, callbacks=callbacks)
     notice = LongRunNotice()
     notice.on_train_start(trainer, None)
     for _ in range(40):
@@ -200,4 +205,5 @@ def test_short_run_says_nothing(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, logger="anomalib_ssl"):
         run_notice(monkeypatch, seconds_per_update=0.3, total=10_000)
         run_notice(monkeypatch, seconds_per_update=2.0, total=10_000, first=9_000)
+        run_notice(monkeypatch, seconds_per_update=2.0, total=10_000, minutes=15)
     assert not caplog.records

@@ -28,8 +28,8 @@ class KorniaAugmentation(IntensityAugmentationBase2D):
 
     Raises:
         TypeError: If ``augmentation`` is none of this package.
-        NotImplementedError: At the first box or keypoint, if content is moved; at the first mask of an augmentation that
-            changes what the images decide, as ``LocalAugmentation`` does.
+        NotImplementedError: At the first box or keypoint, if content is moved; at the first mask, if what is changed
+            depends on the images, as in ``LocalAugmentation``.
 
     Example:
         >>> import torch

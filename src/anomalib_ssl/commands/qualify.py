@@ -49,7 +49,6 @@ def qualify(
     false_alarms: float | None = None,
     pixel_size: float | None = None,
     real: bool = False,
-    worst: int = 8,
     seed: int = 0,
     output: Path = Path("qualification"),
 ) -> Path:
@@ -76,7 +75,6 @@ def qualify(
             with this threshold are written besides. Defaults to 0.05.
         pixel_size: Millimetres that a pixel of the image files shows: sizes are then given in millimetres as well.
         real: Whether to score the datamodule's labelled test images too, to set beside.
-        worst: Number of missed defects that are shown.
         seed: Seed of all that is planted.
         output: Folder to write to.
 
@@ -91,7 +89,6 @@ def qualify(
     rate = FALSE_ALARMS if false_alarms is None else false_alarms
     check_number("false_alarms", rate, 1e-4, 0.5)
     check_whole("seed", seed, 0, 2**63 - 1)
-    check_whole("worst", worst, 0, 100)
     if pixel_size is not None:
         check_number("pixel_size", pixel_size, 1e-9)
     if real and not isinstance(data, AnomalibDataModule):
@@ -133,7 +130,7 @@ def qualify(
     drawn = figures.draw(curves)
     for (family, over), plot in drawn.items():
         plots.save(plot.figure, output / "figures", safe_name(f"{family}_{over}".replace(" ", "_")))
-    shown = misses.picture(trial, models, found, misses.worst(trial, worst), seed)
+    shown = misses.picture(trial, models, found, misses.worst(trial), seed)
     title = f"Qualification of {' and '.join(models)}"
 
     def write() -> Path:
@@ -145,6 +142,7 @@ def qualify(
     write()
     if labelled is not None:
         record["real"] = find_real(models, *labelled, rate)
+        write()
     if false_alarms is not None:
         for name, subject in trial.subjects.items():
             kind, written = type(models[name]), _rethresholded(output, name)
@@ -190,7 +188,7 @@ def _check_written(path: Path, kind: type[AnomalibModule], subject: Subject) -> 
     wanted = int((subject.sound_scores > subject.threshold.value).sum())
     if alarms != wanted:
         msg = f"'{path}': its post-processor calls {alarms} sound images defective, the threshold {wanted}."
-        raise RuntimeError(msg)
+        raise ValueError(msg)
 
 
 def _write(record: Mapping[str, Any], output: Path) -> None:

@@ -61,13 +61,15 @@ def build(specification: Specification) -> Built:
 
 
 def network_name(specification: Specification) -> str | None:
-    """Name a trained network: settings that differ only in how they score, as their model says, have the same one.
+    """Name a network of this version; settings that differ only in how they score, as their model says, share the name.
 
     Returns:
         None for models of which nothing is known.
     """
     model = getattr(anomalib_ssl.models, specification.model_class, None)
-    return None if model is None else specification.without(model.scoring_arguments).name
+    if model is None:
+        return None
+    return f"{specification.without(model.scoring_arguments).name}-{anomalib_ssl.__version__}"
 
 
 def check(specifications: Iterable[Specification]) -> None:

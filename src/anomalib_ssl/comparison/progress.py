@@ -47,15 +47,16 @@ class Progress:
         self.parallel = 1
         self.skipped = skipped
         self.began = time.time()
+        self._read, self._states = float(int(self.began)), dict[str, dict[str, Any]]()
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """Read the states of the jobs that have started since."""
-        earliest = datetime.datetime.fromtimestamp(int(self.began), datetime.timezone.utc).isoformat(timespec="seconds")
-        return {
-            job: state
-            for job, state in self.store.states().items()
-            if job in self.jobs and (state.get("row") or state).get("started", "") >= earliest
-        }
+        """Look up the states of the jobs that were written since; only what is new is read, beside those that train."""
+        since, self._read = self._read, max(self._read, time.time() - 2)  # clocks of file systems are coarse
+        for job, state in self.store.states(since).items():
+            if job in self.jobs:
+                self._states.pop(job, None)  # the last one written comes last
+                self._states[job] = state
+        return dict(self._states)
 
     def seconds_left(self, states: Mapping[str, Mapping[str, Any]]) -> float | None:
         """Estimate the time left from jobs of the same model, else from all; None before any is done."""

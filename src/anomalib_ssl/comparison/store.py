@@ -142,11 +142,11 @@ class Store:
                 if not (self.pictures / name).is_file():
                     write_atomically(self.pictures / name, content)
 
-    def states(self) -> dict[str, dict[str, Any]]:
-        """Read the JSON files of all jobs by name, in the order in which they were written last."""
-        files = sorted((self.folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    def states(self, since: float = 0.0) -> dict[str, dict[str, Any]]:
+        """Read the JSON files of jobs by name, in the order in which they were written last, from a time on."""
+        files = sorted((path.stat().st_mtime, path) for path in (self.folder / "jobs").glob("*.json"))
         found = {}
-        for path in files:
+        for path in (path for written, path in files if written >= since):
             state = _read_json(path)
             if isinstance(state.get("state"), str) and isinstance(state.get("row", {}), dict):
                 found[str(state.get("job", path.stem))] = state

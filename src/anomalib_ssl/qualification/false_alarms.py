@@ -63,8 +63,7 @@ def rate(count: int, total: int) -> Rate:
         >>> round(found.low, 3), round(found.high, 3)
         (0.0, 0.061)
     """
-    low, high = proportion_confint(count, total, alpha=0.05, method="beta")
-    return Rate(count, total, float(low) if count else 0.0, float(high) if count < total else 1.0)
+    return Rate(count, total, *map(float, proportion_confint(count, total, alpha=0.05, method="beta")))
 
 
 def threshold(scores: npt.NDArray[np.float64], false_alarms: float) -> Threshold:

@@ -22,6 +22,9 @@ from anomalib_ssl.report.gallery import heat, outlined, rarity
 SIDE = 256
 """Longest side of a picture in pixels."""
 
+SHOWN = 8
+"""Missed defects that are shown."""
+
 COMPARED = 12
 """Sound images whose maps say which values are rare."""
 
@@ -47,13 +50,8 @@ class Miss:
     found: Sequence[str]
 
 
-def worst(trial: Trial, count: int) -> list[Defect]:
-    """Choose missed defects: of each family the largest and strongest one, then the next ones.
-
-    Args:
-        trial: What was found.
-        count: How many.
-    """
+def worst(trial: Trial) -> list[Defect]:
+    """Choose missed defects: of each family the largest and strongest one, then the next ones."""
     missed = ~np.all([subject.hits for subject in trial.subjects.values()], axis=0)
     ranked = sorted(
         (trial.defects[index] for index in np.flatnonzero(missed).tolist()),
@@ -63,7 +61,7 @@ def worst(trial: Trial, count: int) -> list[Defect]:
     seen: dict[str, int] = {}
     for defect in ranked:
         seen[defect.family] = turns[defect] = seen.get(defect.family, 0) + 1
-    return sorted(ranked, key=lambda defect: turns[defect])[:count]
+    return sorted(ranked, key=lambda defect: turns[defect])[:SHOWN]
 
 
 def picture(

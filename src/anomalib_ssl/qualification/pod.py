@@ -136,6 +136,8 @@ def _unfit(values: Array, hits: npt.NDArray[np.bool_]) -> str:
         return f"too few misses: {count - found} of {count}"
     if len(np.unique(values)) < 3:
         return "fewer than three different values"
+    if values[hits].max() <= values[~hits].min():
+        return "the share of hits does not rise"
     smallest_hit, largest_miss = values[hits].min(), values[~hits].max()
     if smallest_hit >= largest_miss:
         return "hits and misses do not overlap: plant values in between"

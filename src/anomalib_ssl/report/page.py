@@ -29,7 +29,7 @@ MEANINGS = {
     "where there is no update or they were not recorded",
     "fit": "time of training, validation included, mean over jobs",
     "memory": "largest memory during fit and test: on a GPU what PyTorch allocated, on a CPU the resident memory of "
-    "the whole process, libraries included",
+    "the whole process, libraries and what earlier jobs left included",
 }
 """What figures mean."""
 

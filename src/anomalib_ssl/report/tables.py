@@ -50,7 +50,10 @@ class Tables:
     @property
     def marks(self) -> list[str]:
         """A number for each contender whose trained networks others have too, the same for all of them."""
-        weights = [{result.row.weights for result in each.results} - {None} for each in self.contenders]
+        weights = [
+            {(result.folder, result.row.weights) for result in each.results if result.row.weights}
+            for each in self.contenders
+        ]
         first = [next((place for place, other in enumerate(weights) if own & other), -1) for own in weights]
         shared = [place for place in dict.fromkeys(first) if place >= 0 and first.count(place) > 1]
         return [f"[{1 + shared.index(place)}]" if place in shared else "" for place in first]

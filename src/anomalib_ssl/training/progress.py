@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from anomalib_ssl.training.budget import total_updates
+from anomalib_ssl.training.budget import expected_updates, total_updates
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class LongRunNotice(Callback):
             return
         self._done = True
         rate = measured / seconds
-        total = total_updates(trainer)
+        total = expected_updates(trainer)
         left = (total - trainer.global_step) / rate
         if left > 3600:
             logger.warning(

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import torch
 
+from anomalib_ssl.models.autoencoder_projection.loss import region_losses
+
 Projection = Callable[[torch.Tensor], torch.Tensor]
 """A map of images (B, C, H, W) to images of the same shape."""
 
@@ -89,14 +91,8 @@ def locality(restored: torch.Tensor, corrupted: torch.Tensor, masks: torch.Tenso
 
     It is 0 if nothing but the corrupted region was changed.
     """
-    change = (restored - corrupted).square().mean(dim=1, keepdim=True)
-    inside = masks.to(change.dtype)
-    outside = 1 - inside
-
-    def root_mean(region: torch.Tensor) -> torch.Tensor:
-        return ((change * region).sum(dim=(1, 2, 3)) / region.sum(dim=(1, 2, 3)).clamp(min=1)).sqrt()
-
-    return _ratio(root_mean(outside), root_mean(inside))
+    outside, inside = region_losses(restored, corrupted, masks)
+    return _ratio(outside.sqrt(), inside.sqrt())
 
 
 def jacobian_symmetry(project: Projection, x: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:

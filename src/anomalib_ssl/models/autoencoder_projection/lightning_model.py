@@ -76,8 +76,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         widths: Channels of the autoencoder at full, half and quarter resolution.
         sdc_layers: Number of stacked dilated convolutions at an eighth of the resolution.
         sdc_width: Channels of each of their dilation rates.
-        dilations: Dilation rates. By default chosen by the size of the images; see
-            :class:`~anomalib_ssl.models.autoencoder_projection.SDCAutoencoder`.
         max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
         lr: Learning rate of AdamW after the warm-up.
         ema_decay: Decay of the moving average of the weights, which is what is scored with; 0 for the weights
@@ -116,7 +114,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
         widths: Sequence[int] = (32, 64, 128),
         sdc_layers: int = 4,
         sdc_width: int = 64,
-        dilations: Sequence[int] | None = None,
         max_updates: int = 20_000,
         lr: float = 1e-3,
         ema_decay: float = 0.999,
@@ -143,7 +140,6 @@ class AutoencoderProjection(SelfSupervisedMixin, AnomalibModule):
                 widths=widths,
                 sdc_layers=sdc_layers,
                 sdc_width=sdc_width,
-                dilations=dilations,
             )
 
     @property

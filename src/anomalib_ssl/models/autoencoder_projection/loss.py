@@ -12,7 +12,7 @@ from anomalib_ssl.checks import check_number
 def region_losses(
     reconstruction: torch.Tensor, target: torch.Tensor, masks: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared error outside and inside of what was corrupted, in float32.
+    """Mean squared error outside and inside of what was corrupted.
 
     Args:
         reconstruction: Shape (B, C, H, W).
@@ -22,7 +22,7 @@ def region_losses(
     Returns:
         The errors of the clean and of the masked region, shape (B,) each; 0 for a region without pixels.
     """
-    error = (reconstruction.float() - target.float()).square().mean(dim=1, keepdim=True)
+    error = (reconstruction - target).square().mean(dim=1, keepdim=True)
     inside = masks.to(error.dtype)
 
     def mean_over(region: torch.Tensor) -> torch.Tensor:
@@ -74,5 +74,5 @@ class ProjectionLoss(nn.Module):
             The mean over the batch, a float32 scalar.
         """
         with torch.autocast(reconstruction.device.type, enabled=False):
-            clean, masked = region_losses(reconstruction, target, masks)
+            clean, masked = region_losses(reconstruction.float(), target.float(), masks)
             return ((1 - self.masked_weight) * clean + self.masked_weight * masked).mean()

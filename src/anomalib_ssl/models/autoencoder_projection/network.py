@@ -31,13 +31,11 @@ class SDCAutoencoder(nn.Module):
     layer is narrower than the image's content: only the training task keeps the network from copying its input.
 
     Args:
-        image_size: Height and width in pixels of the images to come, multiples of 8; they decide the default of
-            ``dilations``.
+        image_size: Height and width in pixels of the images to come, multiples of 8; they decide the
+            dilation rates: those of 1, 2, 4, 8, 16 and 32 that see more than their own position.
         widths: Channels at full, half and quarter resolution.
         sdc_layers: Number of stacked dilated convolutions, at an eighth of the resolution.
         sdc_width: Channels of each dilation rate.
-        dilations: Dilation rates. By default those of 1, 2, 4, 8, 16 and 32 that see more than their own position:
-            a rate as large as the map is a costly 1 x 1 convolution.
 
     Raises:
         ValueError: If an argument is outside its limits.
@@ -56,7 +54,6 @@ class SDCAutoencoder(nn.Module):
         widths: Sequence[int] = (32, 64, 128),
         sdc_layers: int = 4,
         sdc_width: int = 64,
-        dilations: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_sides("image_size", image_size, STRIDE)
@@ -66,9 +63,7 @@ class SDCAutoencoder(nn.Module):
             raise ValueError(msg)
         check_whole("sdc_layers", sdc_layers, 1)
         check_whole("sdc_width", sdc_width, 1)
-        if dilations is not None:
-            check_wholes("dilations", dilations, 1)
-        self.dilations = default_dilations(image_size) if dilations is None else tuple(dilations)
+        self.dilations = default_dilations(image_size)
         first, second, third = widths
         self.encoder = nn.ModuleList(
             nn.Sequential(conv_block(inputs, outputs), conv_block(outputs, outputs))

@@ -7,6 +7,7 @@ Li, Sohn, Yoon and Pfister, "CutPaste: Self-Supervised Learning for Anomaly Dete
 https://arxiv.org/abs/2104.04015.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from anomalib.models import AnomalibModule
@@ -119,7 +120,7 @@ class CutPastePatch(CutPasteTraining, AnomalibModule):
     ) -> None:
         super().__init__(**training)
         check_whole("crop_size", crop_size, 1, min(self.size))
-        self.cut_crops(RandomCrop(crop_size))
+        self.views = replace(self.views, crop=RandomCrop(crop_size))
         self.build(
             CutPastePatchModel,
             input_size=self.size,

@@ -4,14 +4,13 @@
 """What CutPaste at image level and at patch level share: the pretext task and its training."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
-from anomalib_ssl.augmentations import BlendedPatch, ColorJitter, CutPaste, CutPasteScar, RandomCrop, RandomShift
+from anomalib_ssl.augmentations import BlendedPatch, ColorJitter, CutPaste, CutPasteScar, RandomShift
 from anomalib_ssl.checks import check_choice, check_number, check_whole
 from anomalib_ssl.inspection import Column, Inspection, scored_map
 from anomalib_ssl.models.cutpaste.ensemble import CutPasteEnsemble
@@ -108,10 +107,6 @@ class CutPasteTraining(SelfSupervisedMixin):
             "freeze_batch_norm": pre_trained,
         }
         self.loss = nn.CrossEntropyLoss()
-
-    def cut_crops(self, crop: RandomCrop) -> None:
-        """Train on crops of the images instead of shifted ones."""
-        self.views = replace(self.views, crop=crop)
 
     def build(self, network: type[CutPasteNetwork], **own: Any) -> None:
         """Draw the weights of one network, or of several.

@@ -60,8 +60,6 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         max_updates: Training budget in optimiser updates. Training ends at the first of this and the Trainer's limits.
         lr: Learning rate of SGD for updates of 256 images; it is scaled in proportion to their number, and decayed to
             zero along a cosine. The note's is 0.02, for batches of 200, with which short runs learn next to nothing.
-        dense_weight: Weight of the loss that makes features of matching places alike, beside 1 for that of whole
-            images; 0 leaves the branch out.
         negative_weight: Weight of the loss that makes features of an image and its locally augmented counterpart
             unlike, 0.5 by the note; 0 leaves the branch out.
         local_weight: Weight of the loss that makes features of places unlike where the counterpart is changed, and
@@ -111,7 +109,6 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         pre_trained: bool = False,
         max_updates: int = 2_000,
         lr: float = 0.5,
-        dense_weight: float = 0.1,
         negative_weight: float = 0.0,
         local_weight: float = 1.0,
         views: GlobalViews = GlobalViews(),
@@ -133,11 +130,10 @@ class DynamicLocalAugmentation(SelfSupervisedMixin, AnomalibModule):
         self.standardize = standardize
         self.views = from_mapping(GlobalViews, views, "views")
         self.local = from_mapping(LocalAugmentation, local, "local")
-        self.loss = ContrastiveLoss(dense_weight, negative_weight, local_weight)
+        self.loss = ContrastiveLoss(negative_weight, local_weight)
         with self.drawing_weights():
             self.model: DynamicLocalAugmentationModel = DynamicLocalAugmentationModel(
                 self.size,
-                use_dense=dense_weight > 0,
                 use_negative=negative_weight > 0,
                 use_local=local_weight > 0,
                 standardize=standardize,

@@ -22,6 +22,10 @@ COVERED = 0.5
 """Share of a place that is changed from which on its features shall be unlike those before."""
 
 
+DENSE_WEIGHT = 0.1
+"""Weight of the positives of places, by the note."""
+
+
 class LossTerms(NamedTuple):
     """The loss and what it is made of, scalars in float32.
 
@@ -37,11 +41,10 @@ class LossTerms(NamedTuple):
 class ContrastiveLoss(nn.Module):
     """The weighted sum of four losses.
 
-    ``L = L_global + dense_weight * L_dense + negative_weight * L_negative + local_weight * L_local``, of which a
+    ``L = L_global + 0.1 * L_dense + negative_weight * L_negative + local_weight * L_local``, of which a
     secondary note on the paper tells the first three, with weights of 1, 0.1 and 0.5; the last is this package's.
 
     Args:
-        dense_weight: Weight of the positives of places; they need embeddings with a dense branch.
         negative_weight: Weight of the locally augmented negatives; they need embeddings with a negative branch.
         local_weight: Weight of negatives and positives of places; they need embeddings with a local branch.
 
@@ -49,12 +52,12 @@ class ContrastiveLoss(nn.Module):
         ValueError: If a weight is negative.
     """
 
-    def __init__(self, dense_weight: float = 0.1, negative_weight: float = 0.5, local_weight: float = 0.0) -> None:
+    def __init__(self, negative_weight: float = 0.5, local_weight: float = 0.0) -> None:
         super().__init__()
-        weights = {"dense": dense_weight, "negative": negative_weight, "local": local_weight}
+        weights = {"negative": negative_weight, "local": local_weight}
         for name, weight in weights.items():
             check_number(f"{name}_weight", weight, 0)
-        self.weights = {"global": 1.0, **weights}
+        self.weights = {"global": 1.0, "dense": DENSE_WEIGHT, **weights}
 
     def forward(self, embeddings: Embeddings, views: TrainingViews) -> LossTerms:
         """Compare views of normal images with each other and with their augmented counterparts.
@@ -69,8 +72,7 @@ class ContrastiveLoss(nn.Module):
         with torch.autocast(device.type, enabled=False):
             first, second = embeddings.global_.halves()
             parts = {"global": global_loss(first, second, draw_partners(len(first.projected), device))}
-            if embeddings.dense is not None and embeddings.dense_features is not None:
-                parts["dense"] = dense_loss(*embeddings.dense.halves(), *embeddings.dense_features.chunk(2))
+            parts["dense"] = dense_loss(*embeddings.dense.halves(), *embeddings.dense_features.chunk(2))
             if embeddings.negative is not None and views.masks is not None:
                 parts["negative"] = negative_loss(*embeddings.negative.halves(), views.masks.flatten(1).any(dim=1))
             if embeddings.local is not None and views.masks is not None:

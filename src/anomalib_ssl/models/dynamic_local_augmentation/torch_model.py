@@ -41,16 +41,16 @@ class Embeddings(NamedTuple):
 
     Attributes:
         global_: Projections of pooled features of the two views of each image, (2 * B, D).
-        dense_features: Feature maps of these, without gradient, (2 * B, C, h, w); none without a dense branch.
-        dense: Their projections, (2 * B, D', h, w), likewise.
+        dense_features: Feature maps of these, without gradient, (2 * B, C, h, w).
+        dense: Their projections, (2 * B, D', h, w).
         negative: Projections of pooled features of the first view and of its augmented version, (2 * B, D); none
             without negatives.
         local: Projections of feature maps of these, (2 * B, D', h, w); none without a local branch.
     """
 
     global_: Projection
-    dense_features: torch.Tensor | None
-    dense: Projection | None
+    dense_features: torch.Tensor
+    dense: Projection
     negative: Projection | None
     local: Projection | None
 
@@ -73,7 +73,6 @@ class DynamicLocalAugmentationModel(ScoredModel):
 
     Args:
         image_size: Height and width in pixels of the images.
-        use_dense: Whether there is a dense branch.
         use_negative: Whether there is a negative branch.
         use_local: Whether places of augmented versions are compared.
         standardize: Whether each channel is brought to a mean of 0 and a standard deviation of 1 over the image before
@@ -90,7 +89,6 @@ class DynamicLocalAugmentationModel(ScoredModel):
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 256),
-        use_dense: bool = True,
         use_negative: bool = True,
         use_local: bool = False,
         standardize: bool = True,
@@ -108,9 +106,9 @@ class DynamicLocalAugmentationModel(ScoredModel):
             msg = "mc_samples must be 0, for no uncertainty, or at least 2: it is a variance. Got 1."
             raise ValueError(msg)
         self.global_head = GlobalHead(self.encoder.num_features)
-        self.dense_head = DenseHead(self.encoder.num_dense_features) if use_dense or use_local else None
+        self.dense_head = DenseHead(self.encoder.num_dense_features)
         self.negative_head = GlobalHead(self.encoder.num_features) if use_negative else None
-        self.use_dense, self.use_local = use_dense, use_local
+        self.use_local = use_local
         shapes = self._map_shapes(image_size)
         if standardize and min(height * width for _, height, width in shapes) == 1:
             msg = f"standardize=True needs maps of more than one place, got {shapes}: image_size must be larger."
@@ -147,19 +145,13 @@ class DynamicLocalAugmentationModel(ScoredModel):
         count = len(images) // (3 if self.augments else 2)
         pooled, maps = self.encoder(images)
         global_ = self.global_head(pooled[: 2 * count])
-        features = dense = negative = local = None
-        if self.dense_head is not None:
-            rows, cols = (min(side, DENSE_GRID) for side in maps.shape[-2:])
-            features = average_pool(maps if self.use_local else maps[: 2 * count], rows, cols)
-            places: Projection = self.dense_head(features)
-            features = features[: 2 * count].detach()
-            if self.use_dense:
-                dense = Projection(*(values[: 2 * count] for values in places))
-            if self.use_local:
-                local = Projection(*(_without_second(values, count) for values in places))
-        if self.negative_head is not None:
-            negative = self.negative_head(_without_second(pooled, count))
-        return Embeddings(global_, features, dense, negative, local)
+        rows, cols = (min(side, DENSE_GRID) for side in maps.shape[-2:])
+        features = average_pool(maps if self.use_local else maps[: 2 * count], rows, cols)
+        places: Projection = self.dense_head(features)
+        dense = Projection(*(values[: 2 * count] for values in places))
+        local = Projection(*(_without_second(values, count) for values in places)) if self.use_local else None
+        negative = self.negative_head(_without_second(pooled, count)) if self.negative_head is not None else None
+        return Embeddings(global_, features[: 2 * count].detach(), dense, negative, local)
 
     def evidence(self, images: torch.Tensor, names: frozenset[str]) -> Evidence:
         """Compute features of images (B, 3, H, W) in [0, 1], and distances where they are wanted."""

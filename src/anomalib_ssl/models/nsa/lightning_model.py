@@ -77,7 +77,7 @@ class NSA(SelfSupervisedMixin, AnomalibModule):
         **training: Arguments that all models share; see :class:`~anomalib_ssl.training.mixin.SelfSupervisedMixin`.
 
     Attributes:
-        traits: What the training images say of the product, whatever was given; none before training.
+        traits: What the training images say of the product, ``aligned`` as given; none before training.
 
     Raises:
         TypeError: If an argument is of another type; the message names it.

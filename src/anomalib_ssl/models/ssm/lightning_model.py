@@ -78,7 +78,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         corruption: What is done to images before cells are hidden, while the clean image is asked for: what is seen of
             a defect shall not be copied. ``p=0`` for nothing, as in the code.
         refinement_passes: Number of passes of the refinement; 1 for none, 2 in the code.
-        refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
         initial_masks: ``random`` partitions into ``num_masks``, or ``checkerboard`` pairs, with which scoring takes two
             thirds of the time. They hide half of an image at a time; ``num_masks=2`` trains on as much.
         score: How images are scored: a map's ``_max``, ``_top`` or ``_mean``, several joined by ``+``, or ``auto`` for
@@ -107,7 +106,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         "heat_map",
         "initial_masks",
         "refinement_passes",
-        "refinement_threshold",
         "score",
     }
     # What images are compared with are restorations through these masks.
@@ -122,7 +120,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         num_masks: int = 3,
         corruption: LocalCorruption = LocalCorruption(p=0.6),
         refinement_passes: int = 1,
-        refinement_threshold: float = 0.0157,
         initial_masks: Literal["random", "checkerboard"] = "random",
         score: str = DEFAULTS[0],
         heat_map: str = DEFAULTS[1],
@@ -142,7 +139,6 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
                 patch_size,
                 num_masks=num_masks,
                 refinement_passes=refinement_passes,
-                refinement_threshold=refinement_threshold,
                 initial_masks=initial_masks,
                 score=score,
                 heat_map=heat_map,
@@ -177,19 +173,20 @@ class SSM(SelfSupervisedMixin, AnomalibModule):
         """
         columns = [Column("input", images)]
         numbers: list[dict[str, float | str]] = []
-        passes = self.model.refine(images)
+        # As bright as the image that they are shown beside.
+        passes, gain = self.model.refine(images), self.model.exposure.gain(images)
         for number, one in enumerate(passes, start=1):
             visible, restored, error = one.masks[-1, 0], one.restored[-1], one.errors[-1]
             hidden, share = 1 - one.uncovered, one.uncovered.mean(dim=(1, 2, 3))
             shares = [f"{value:.0%} uncovered" for value in share.tolist()]
             shown = images * (COVER + (1 - COVER) * visible)
             columns.append(Column(f"pass {number}: hidden", shown, shares, outlined=hidden))
-            columns += [Column("restored", restored), Column("error", error)]
+            columns += [Column("restored", restored / gain), Column("error", error)]
             values = {
                 "uncovered": share.mean(),
                 "error where hidden": (error * hidden).sum() / hidden.sum().clamp(min=1),
                 "mean of the map": one.anomaly_map.mean(),
-                "mean score": one.anomaly_map.amax(dim=(1, 2, 3)).mean(),
+                "mean of its maximum": one.anomaly_map.amax(dim=(1, 2, 3)).mean(),
             }
             numbers.append({"pass": str(number), **{name: float(value) for name, value in values.items()}})
         return Inspection([*columns, scored_map(images, self.model(images))], numbers)

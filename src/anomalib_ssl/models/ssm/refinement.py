@@ -13,7 +13,7 @@ from kornia.filters import gaussian_blur2d
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_ssl.checks import check_choice, check_number, check_whole
+from anomalib_ssl.checks import check_choice, check_whole
 from anomalib_ssl.losses import gradient_distance_map, gradient_pyramid
 from anomalib_ssl.models.ssm.masking import checkerboards, compose, random_partition
 
@@ -22,9 +22,6 @@ Restore: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 MASK_SEED = 0
 """Seed of the random partitions that images are scored with."""
-
-CHUNK = 16
-"""Largest number of masked images that pass through the network at once."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,12 @@ class ProgressiveRefinement(nn.Module):
         cells: Sides of cells in pixels, one for each of K scales. The largest is that of a block.
         num_masks: Number of masks n that share the cells of an image. Checkerboards are always two.
         refinement_passes: Number of passes T; 1 for no refinement.
-        refinement_threshold: Pixels whose map is below it count as restored well, in [0, 1].
-        refinement_ratio: Share of such pixels above which a block is uncovered.
         initial_masks: ``random`` partitions, others in each pass, or ``checkerboard`` pairs.
-        map_sigma: Standard deviation of the map's Gaussian smoothing in pixels; 0 for none.
 
     Attributes:
+        threshold: Pixels whose map is below it count as restored well.
+        ratio: Share of such pixels above which a block is uncovered.
+        map_sigma: Standard deviation of the map's Gaussian smoothing in pixels; 0 for none.
         chunk: Largest number of masked images that pass through the network at once.
 
     Raises:
@@ -89,6 +86,7 @@ class ProgressiveRefinement(nn.Module):
 
     masks: torch.Tensor
     scale_weights: torch.Tensor
+    threshold, ratio, map_sigma, chunk = 0.0157, 0.8, 7.0, 16
 
     def __init__(
         self,
@@ -96,26 +94,16 @@ class ProgressiveRefinement(nn.Module):
         cells: Sequence[int],
         num_masks: int = 3,
         refinement_passes: int = 1,
-        refinement_threshold: float = 0.0157,
-        refinement_ratio: float = 0.8,
         initial_masks: Literal["random", "checkerboard"] = "random",
-        map_sigma: float = 7.0,
     ) -> None:
         super().__init__()
         check_whole("num_masks", num_masks, 2, size[0] * size[1] // max(cells) ** 2)
         check_whole("refinement_passes", refinement_passes, 1)
-        check_number("refinement_threshold", refinement_threshold, 0, 1)
-        check_number("refinement_ratio", refinement_ratio, 0, 1)
         check_choice("initial_masks", initial_masks, ("random", "checkerboard"))
-        check_number("map_sigma", map_sigma, 0)
         self.size = size
         self.num_passes = refinement_passes
         self.num_scales = len(cells)
-        self.threshold = refinement_threshold
-        self.ratio = refinement_ratio
         self.block = max(cells)
-        self.map_sigma = map_sigma
-        self.chunk = CHUNK
         generator = torch.Generator().manual_seed(MASK_SEED)
 
         def draw(cell: int) -> torch.Tensor:
