@@ -22,10 +22,6 @@ FIGURES = Path(__file__).parent / "models"
 
 MODELS = {
     "CutPaste": ("fabric", {"image_size": 64, "max_updates": 150}),
-    "CutPastePatch": (
-        "leather",
-        {"image_size": 64, "max_updates": 60, "crop_size": 32, "window_size": 32, "stride": 4},
-    ),
     "NSA": ("tile", {"image_size": 64, "max_updates": 200}),
     "SSM": ("wood", {"image_size": 64, "max_updates": 400, "widths": [16, 32, 64, 64], "patch_size": 2}),
     "AutoencoderProjection": ("metal", {"image_size": 64, "max_updates": 200, "widths": [16, 32, 64]}),

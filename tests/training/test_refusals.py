@@ -56,14 +56,16 @@ def test_statistics_are_not_averaged(callback, tmp_path, mvtec_root):
     assert updates.made == 0
 
 
-def test_files_that_are_read_as_white_are_refused(tmp_path):
-    for number in range(6):
-        grey = np.full((40, 40), 10_000 + number, dtype=np.uint16)
-        (tmp_path / "good").mkdir(exist_ok=True)
-        Image.fromarray(grey).save(tmp_path / f"good/{number}.png")
+@pytest.mark.parametrize("deep", [1, 12])
+def test_files_that_are_read_as_white_are_refused(deep, tmp_path):
+    for number in range(12):
+        grey = np.full((40, 40), 100 + number, dtype=np.uint16 if number < deep else np.uint8)
+        for folder in ("good", "test"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(grey).save(tmp_path / folder / f"{number}.png")
     updates = Updates()
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", callbacks=[updates])
-    data = Folder("deep", root=tmp_path, normal_dir="good", train_batch_size=2, num_workers=0)
+    data = Folder("deep", root=tmp_path, normal_dir="good", normal_test_dir="test", train_batch_size=2, num_workers=0)
     with pytest.raises(ValueError, match=r"8 bits a colour, got I;16 of '.*png', which is read as white"):
         engine.fit(CutPaste(backbone="test_resnet", image_size=32, max_updates=3), datamodule=data)
     assert updates.made == 0

@@ -17,6 +17,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_ssl.checks import check_number
 from anomalib_ssl.training.images.transforms import compose
+from anomalib_ssl.training.refusals import check_depth
 
 GIB = 2**30
 GREY_LEVEL = 1 / 255
@@ -247,8 +248,13 @@ class Decoded(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor | None, int | None, str]:
-        """Decode an image: uint8 (C, H, W), whether it is abnormal, and its path."""
+        """Decode an image: uint8 (C, H, W), whether it is abnormal, and its path.
+
+        Raises:
+            ValueError: If its file has more than 8 bits a colour.
+        """
         item: Any = self.dataset[index]
+        check_depth([item.image_path] if item.image_path else ())
         image = item.image.as_subclass(torch.Tensor)
         stored = image.mul(255).round().clamp(0, 255).to(torch.uint8)
         error = (to_dtype(stored, torch.float32, scale=True) - image).abs().max()
