@@ -430,7 +430,7 @@ def test_first_hour_on_a_gpu_goes_on_where_it_failed(load, tmp_path, monkeypatch
         if "benchmark" in command:
             table = Path(command[command.index("--output") + 1]) / "results.csv"
             table.parent.mkdir(exist_ok=True)
-            table.write_text("model,image_AUROC,peak_memory,error\nNSA,0.9,100.0,\n")
+            table.write_text("job,model,image_AUROC,peak_memory,error\na,NSA,,,out of memory\na,NSA,0.9,100.0,\n")
         return SimpleNamespace(returncode=5 if "pytest" in command else 0)
 
     monkeypatch.setattr(gpu.subprocess, "run", run)
@@ -440,6 +440,7 @@ def test_first_hour_on_a_gpu_goes_on_where_it_failed(load, tmp_path, monkeypatch
     assert "| tests | 93 skipped |" in text
     assert "| waits | failed: said something |" in text
     assert "| NSA | 0.9 | 100 |  |" in text
+    assert "out of memory" not in text, "it was done again"
     assert "## Table of training_step.py\n\n| name | images_per_second |\n| --- | --- |\n| ours | 12.35 |" in text
     assert "waits.py" not in text
     broken.clear()

@@ -48,11 +48,10 @@ def report(
         ValueError: If a table is of neither kind, or holds no result.
     """
     check_whole("cases", cases, 0)
-    table = read_results(results)
     check_output("output", output)
     if page is not None:
         check_output("page", page, (".md",))
-    made = make_page(table, title, cases, notes or ())
+    made = make_page(read_results(results), title, cases, notes or ())
     drawn = {tables.dataset: plots.draw(tables) for tables in made.datasets}
     _write_markdown(made, drawn, output / "report.md", output / "plots")
     if page is not None:
