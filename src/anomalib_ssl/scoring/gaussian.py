@@ -4,6 +4,7 @@
 """Gaussian density of normal features: fitting, scoring and the score's gradient."""
 
 import logging
+from typing import cast
 
 import torch
 
@@ -69,7 +70,8 @@ class GaussianDensity(Density):
         super().__init__(l2_normalize)
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("whitening", torch.zeros(num_features, num_features))
-        self._moments = self._no_moments(num_features)
+        # Only while it is being fitted: exported and copied models shall not carry it.
+        self._moments: Moments | None = None
 
     def start(self) -> None:
         """Forget what was fitted; :meth:`update` and :meth:`finish` follow."""
@@ -82,7 +84,7 @@ class GaussianDensity(Density):
         Raises:
             ValueError: If the shape is another.
         """
-        self._take(features, self._moments)
+        self._take(features, cast("Moments", self._moments))
 
     def finish(self) -> None:
         """End what :meth:`start` began.
@@ -90,7 +92,7 @@ class GaussianDensity(Density):
         Raises:
             ValueError: For the reasons of :func:`estimate_gaussian`.
         """
-        moments, num_features = self._moments, len(self.mean)
+        moments, num_features = cast("Moments", self._moments), len(self.mean)
         if moments.count <= num_features:
             logger.info(
                 "%d normal samples for %d features: their covariance is singular, but for its shrinkage.",
@@ -100,7 +102,7 @@ class GaussianDensity(Density):
         mean, whitening = estimate_gaussian(moments)
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
-        self._moments = self._no_moments(num_features)
+        self._moments = None
         self._set_fitted(moments.count)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
